@@ -1,0 +1,104 @@
+//! What capture yields.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::postgres::lsn::Lsn;
+use crate::postgres::pgoutput::{OldTuple, TupleData};
+use crate::postgres::relation::Relation;
+
+/// The transaction a change belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transaction {
+    /// Where its commit record starts. Commit order is the order of these; for a non-transactional
+    /// message, the message's own position.
+    pub commit_lsn: Lsn,
+    /// When it was committed, in microseconds since the Unix epoch, by the primary's clock.
+    pub committed_at_us: i64,
+    /// Its transaction id; 0 for a non-transactional message.
+    pub xid: u32,
+}
+
+/// Where in the stream a change stands: changes are ordered by it, and no two share one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// See [`Transaction::commit_lsn`].
+    pub commit_lsn: Lsn,
+    /// The change's place inside its transaction, counted from 0 before any filter, so that it is
+    /// the same on every replay.
+    pub ordinal: u64,
+}
+
+/// One committed change, in the database's words. Borrows from the receive buffer.
+#[derive(Debug)]
+pub enum Change<'a> {
+    /// A row was inserted.
+    Insert {
+        /// Its table.
+        relation: &'a Arc<Relation>,
+        /// The row.
+        new: TupleData<'a>,
+    },
+    /// A row was updated.
+    Update {
+        /// Its table.
+        relation: &'a Arc<Relation>,
+        /// What the replica identity tells of the old row.
+        old: Option<OldTuple<'a>>,
+        /// The new row; large values that did not change may be missing.
+        new: TupleData<'a>,
+    },
+    /// A row was deleted.
+    Delete {
+        /// Its table.
+        relation: &'a Arc<Relation>,
+        /// What the replica identity tells of it.
+        old: OldTuple<'a>,
+    },
+    /// A table was emptied. A TRUNCATE of several tables yields one of these for each.
+    Truncate {
+        /// The table.
+        relation: &'a Arc<Relation>,
+    },
+    /// `pg_logical_emit_message`.
+    Message {
+        /// Who it is for.
+        prefix: &'a [u8],
+        /// What it says.
+        content: &'a [u8],
+    },
+}
+
+/// Who takes the changes. Called on capture's own thread, in stream order.
+///
+/// [`change`](ChangeSink::change) and [`caught_up_to`](ChangeSink::caught_up_to) only gather and
+/// must not wait; [`hand_over`](ChangeSink::hand_over) may wait, but no longer than it is told, so
+/// that capture can keep the server informed meanwhile.
+pub trait ChangeSink {
+    /// Why a change could not be taken; it ends capture.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// One change at `position`, which is beyond every earlier one.
+    fn change(
+        &mut self,
+        transaction: &Transaction,
+        position: Position,
+        change: &Change<'_>,
+    ) -> Result<(), Self::Error>;
+
+    /// Everything before `resume_lsn` has been yielded: the stream may go on from there. Called
+    /// after each commit (with the end of the commit record), and when the server says that
+    /// nothing of interest happened up to there.
+    fn caught_up_to(&mut self, resume_lsn: Lsn) -> Result<(), Self::Error>;
+
+    /// Passes on what was gathered, waiting for room until `deadline` at most. `true` when nothing
+    /// is left over. Capture calls it when no more input is at hand, and when
+    /// [`is_full`](ChangeSink::is_full); it reads on only after a `true`.
+    fn hand_over(&mut self, deadline: Instant) -> Result<bool, Self::Error>;
+
+    /// Whether enough was gathered that it should be handed over before anything is added.
+    fn is_full(&self) -> bool;
+
+    /// Up to where everything is on stable storage: what the server may be told.
+    fn durable_lsn(&self) -> Lsn;
+}

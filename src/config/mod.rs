@@ -1,0 +1,1 @@
+//! The configuration: raw, as written, becomes ready, checked and built.

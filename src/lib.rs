@@ -1,0 +1,44 @@
+//! walhook turns a Postgres database into a webhook source.
+//!
+//! A committed row change becomes an event such as `person.created`, is written to a local
+//! journal, and is delivered as a signed HTTP request to every endpoint that asked for it: in
+//! order for each record, at least once, under an id that never changes.
+//!
+//! # The way of one change
+//!
+//! ```text
+//! Postgres ── capture ──Change──► event rules ──Event──► journal ──► dispatcher ──► HTTP endpoint
+//!    ▲        replication            (pure)         (one SQLite file)  per endpoint     │
+//!    └─ flushed LSN ◄── durable checkpoint ◄────────────┘  ▲                            │
+//!                                                          └──── outcome, attempt ◄─────┘
+//! ```
+//!
+//! # The rooms
+//!
+//! Imports run one way, from the top of this list to its bottom.
+//!
+//! - [`cli`]: one file per command; the only room besides `daemon` that sees the whole
+//!   configuration.
+//! - [`daemon`]: wires the rooms together and owns their tasks and the two-phase stop.
+//! - [`config`]: the file as written (raw) becomes the checked configuration (ready). Secrets
+//!   redact themselves.
+//! - [`capture`]: follows a database and yields its changes, transaction by transaction, and is told
+//!   what is durable. It knows neither events nor endpoints.
+//! - [`delivery`]: one dispatcher per endpoint: order, attempts, retries, signatures. It knows the
+//!   journal's sequence numbers and never a log position of Postgres.
+//! - [`admin`]: health, metrics, the API and the dashboard.
+//! - [`journal`]: the one durable thing: events, checkpoint, endpoint cursors, deliveries and
+//!   attempts in one SQLite file. SQL and row ids stay inside.
+//! - [`event`]: turns a change into an event and its JSON. Pure: no I/O, no clock.
+//! - [`postgres`]: log positions, connections, the replication protocol, pgoutput, the catalog. It
+//!   never names an event.
+
+pub mod admin;
+pub mod capture;
+pub mod cli;
+pub mod config;
+pub mod daemon;
+pub mod delivery;
+pub mod event;
+pub mod journal;
+pub mod postgres;

@@ -1,0 +1,7 @@
+//! Everything that speaks Postgres: log positions, connections, the replication protocol,
+//! pgoutput, the catalog, slots and publications. This room never names an event, a webhook or
+//! the journal.
+
+pub mod lsn;
+pub mod pgoutput;
+pub mod relation;
