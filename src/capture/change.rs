@@ -19,6 +19,19 @@ pub struct Transaction {
     pub xid: u32,
 }
 
+/// Which database is followed, and on which timeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Unique to the cluster since its initdb; a physical copy shares it.
+    pub system_identifier: u64,
+    /// The timeline the server is on.
+    pub timeline: u32,
+    /// The database's name.
+    pub database: String,
+    /// The database's oid.
+    pub database_oid: u32,
+}
+
 /// Where in the stream a change stands: changes are ordered by it, and no two share one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
@@ -77,6 +90,10 @@ pub enum Change<'a> {
 pub trait ChangeSink {
     /// Why a change could not be taken; it ends capture.
     type Error: std::error::Error + Send + Sync + 'static;
+
+    /// The stream is about to begin, or to go on after an interruption, on this source. Nothing was
+    /// yielded from it yet; what was gathered before stays gathered.
+    fn connected(&mut self, source: &Source) -> Result<(), Self::Error>;
 
     /// One change at `position`, which is beyond every earlier one.
     fn change(
