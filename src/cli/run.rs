@@ -1,0 +1,22 @@
+//! `walhook run`: the daemon.
+
+use clap::Args;
+
+use crate::config::Flags;
+
+use super::{Failure, Globals};
+
+/// What can be said after `walhook run`.
+#[derive(Args, Debug)]
+pub struct RunArgs {
+    /// The configuration on the command line instead of in a file.
+    #[command(flatten)]
+    pub flags: Flags,
+}
+
+impl RunArgs {
+    /// Does it.
+    pub(crate) fn run(self, _globals: &Globals) -> Result<(), Failure> {
+        Err(Failure::failed("`walhook run` is not wired yet"))
+    }
+}
