@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::config::Flags;
+use crate::config::{Flags, Needs};
 
 use super::{Failure, Globals};
 
@@ -20,7 +20,8 @@ pub struct CheckArgs {
 
 impl CheckArgs {
     /// Does it.
-    pub(crate) fn run(self, _globals: &Globals) -> Result<(), Failure> {
+    pub(crate) fn run(self, globals: &Globals) -> Result<(), Failure> {
+        let _config = super::load(globals, &self.flags, Needs::Everything)?;
         Err(Failure::failed("`walhook check` is not wired yet"))
     }
 }

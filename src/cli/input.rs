@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::Failure;
 use crate::config;
+use crate::delivery::signature::Scheme;
 
 /// The variable a secret may come from, so that it is on no command line.
 pub(crate) const SECRET_VARIABLE: &str = "WALHOOK_SECRET";
@@ -38,9 +39,9 @@ impl SecretArg {
             return Ok(Some(secret.clone()));
         }
         if let Some(path) = &self.secret_file {
-            return config::read_secret_file(path).map(Some).map_err(|predicate| {
-                Failure::usage(format_args!("`--secret-file` {predicate}"))
-            });
+            return config::read_secret_file(path)
+                .map(Some)
+                .map_err(|predicate| Failure::usage(format_args!("`--secret-file` {predicate}")));
         }
         Ok(std::env::var(SECRET_VARIABLE).ok().filter(|secret| !secret.is_empty()))
     }
@@ -74,3 +75,7 @@ pub(crate) fn body() -> Result<Vec<u8>, Failure> {
     Ok(body)
 }
 
+/// Reads a signature scheme for clap.
+pub(crate) fn scheme(text: &str) -> Result<Scheme, String> {
+    text.parse::<Scheme>().map_err(|error| error.to_string())
+}

@@ -22,10 +22,10 @@ pub(crate) fn start(globals: &Globals) -> Result<(), Failure> {
             _ => "debug,walhook=trace",
         }),
     };
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(
-            globals.log_format == LogFormat::Text && super::colour(&io::stderr()),
-        );
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(globals.log_format == LogFormat::Text && super::colour(&io::stderr()));
     // A second start in one process (tests) keeps the first one's settings.
     let _ = match globals.log_format {
         LogFormat::Text => builder.with_target(false).try_init(),

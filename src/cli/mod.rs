@@ -6,6 +6,7 @@ pub mod demo;
 mod failure;
 mod input;
 pub mod listen;
+mod load;
 pub mod logging;
 pub mod run;
 pub mod secret;
@@ -24,6 +25,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub use failure::Failure;
+pub(crate) use load::{load, load_to_run};
 
 /// Turns any Postgres database into a webhook source.
 #[derive(Debug, Parser)]
@@ -47,7 +49,7 @@ pub struct Cli {
 #[derive(Args, Clone, Debug, Default)]
 pub struct Globals {
     /// The configuration file [default: walhook.toml in the current folder]
-    #[arg(short, long, global = true, value_name = "FILE", env = "WALHOOK_CONFIG")]
+    #[arg(short, long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
     /// How the log on stderr is written
@@ -141,9 +143,7 @@ impl Cli {
 }
 
 /// Runs a command's future on this thread.
-pub(crate) fn block_on<T>(
-    future: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
+pub(crate) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -16,7 +16,8 @@ pub struct RunArgs {
 
 impl RunArgs {
     /// Does it.
-    pub(crate) fn run(self, _globals: &Globals) -> Result<(), Failure> {
+    pub(crate) fn run(self, globals: &Globals) -> Result<(), Failure> {
+        let _config = super::load_to_run(globals, &self.flags)?;
         Err(Failure::failed("`walhook run` is not wired yet"))
     }
 }

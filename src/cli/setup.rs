@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::config::Flags;
+use crate::config::{Flags, Needs};
 
 use super::{Failure, Globals};
 
@@ -20,7 +20,8 @@ pub struct SetupArgs {
 
 impl SetupArgs {
     /// Does it.
-    pub(crate) fn run(self, _globals: &Globals) -> Result<(), Failure> {
+    pub(crate) fn run(self, globals: &Globals) -> Result<(), Failure> {
+        let _config = super::load(globals, &self.flags, Needs::Tables)?;
         Err(Failure::failed("`walhook setup` is not wired yet"))
     }
 }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::config::Flags;
+use crate::config::{Flags, Needs};
 
 use super::{Failure, Globals};
 
@@ -20,7 +20,8 @@ pub struct TeardownArgs {
 
 impl TeardownArgs {
     /// Does it.
-    pub(crate) fn run(self, _globals: &Globals) -> Result<(), Failure> {
+    pub(crate) fn run(self, globals: &Globals) -> Result<(), Failure> {
+        let _config = super::load(globals, &self.flags, Needs::Source)?;
         Err(Failure::failed("`walhook teardown` is not wired yet"))
     }
 }

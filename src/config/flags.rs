@@ -1,13 +1,14 @@
 //! A configuration on the command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::error::{ConfigError, Located, Place};
 use super::name::is_endpoint;
 use super::raw::{RawConfig, RawEndpoint, RawJournal, RawSource, RawTable};
-use super::secret_file::read_secret_file;
+use super::ready::DEFAULT_JOURNAL;
+use super::secret_file::{path_beside, read_secret_file};
 
 /// The configuration on the command line instead of in a file.
 #[derive(Args, Clone, Default)]
@@ -85,14 +86,19 @@ impl Flags {
             && !self.signature.iter().any(|scheme| scheme == "none")
     }
 
+    /// Where a generated secret is kept: beside the journal.
+    pub(crate) fn kept_secret(&self) -> PathBuf {
+        path_beside(self.journal.as_deref().unwrap_or(Path::new(DEFAULT_JOURNAL)))
+    }
+
     /// What the flags say, as if it had been written in a file. `secret` stands in when they name
     /// none.
     pub(crate) fn raw(&self, secret: Option<String>) -> Result<RawConfig, ConfigError> {
         let secret = match (&self.secret, &self.secret_file) {
             (Some(secret), _) => Some(located("--secret", secret.clone())),
-            (None, Some(path)) => Some(
-                located("--secret-file", path.as_path()).try_map(read_secret_file)?,
-            ),
+            (None, Some(path)) => {
+                Some(located("--secret-file", path.as_path()).try_map(read_secret_file)?)
+            }
             (None, None) => secret.map(|secret| located("--secret", secret)),
         };
         let source = RawSource {

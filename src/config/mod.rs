@@ -19,6 +19,7 @@ use std::path::Path;
 pub use error::ConfigError;
 pub use flags::Flags;
 pub use ready::{Config, DaemonConfig, JournalConfig, Needs, SourceConfig, TableConfig};
+pub(crate) use secret_file::create as keep_secret;
 pub use secret_file::read_secret_file;
 pub use units::{parse_duration, parse_size};
 
@@ -45,5 +46,15 @@ impl Config {
         variable: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Config, ConfigError> {
         Config::build(RawConfig::parse(path, text, variable)?, needs)
+    }
+
+    /// What the command line says. `secret` signs when it names none. A missing publication and
+    /// slot are created, unlike with a file that does not say so.
+    pub fn from_flags(
+        flags: &Flags,
+        secret: Option<String>,
+        needs: Needs,
+    ) -> Result<Config, ConfigError> {
+        Config::build(flags.raw(secret)?, needs)
     }
 }

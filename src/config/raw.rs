@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::error::{ConfigError, Located, Place};
 use super::section::{Document, Section};
 
-type Result<T> = std::result::Result<T, ConfigError>;
+type Result<T, E = ConfigError> = std::result::Result<T, E>;
 
 /// What a file or the command line says.
 pub(crate) struct RawConfig {

@@ -11,7 +11,10 @@ use super::secret_file::read_secret_file;
 use crate::delivery::EndpointOptions;
 use crate::postgres::connection::ConnectionOptions;
 
-type Result<T> = std::result::Result<T, ConfigError>;
+type Result<T, E = ConfigError> = std::result::Result<T, E>;
+
+/// Where the journal is unless something else is said.
+pub(super) const DEFAULT_JOURNAL: &str = "walhook.db";
 
 /// The checked configuration.
 #[derive(Debug)]
@@ -143,7 +146,8 @@ fn build_source(raw: RawSource, whole: &Place, directory: &Path) -> Result<Sourc
         (None, Some(file)) => file.try_map(|file| read_secret_file(&directory.join(file)))?,
         (None, None) => {
             let place = raw.place.as_ref().unwrap_or(whole);
-            let message = "has no `url`: write [source] with url = \"postgres://user@host/database\"";
+            let message =
+                "has no `url`: write [source] with url = \"postgres://user@host/database\"";
             return Err(ConfigError::at(place, message));
         }
     };
@@ -220,7 +224,7 @@ fn build_tables(raw: Vec<RawTable>) -> Result<Vec<TableConfig>> {
 }
 
 fn build_journal(raw: RawJournal, directory: &Path) -> Result<JournalConfig> {
-    let path = checked_or(raw.path, "walhook.db", |path| {
+    let path = checked_or(raw.path, DEFAULT_JOURNAL, |path| {
         (!path.is_empty() && !path.contains('\0') && !path.ends_with('/'))
             .then_some(())
             .ok_or("which is no name of a file")
@@ -246,14 +250,12 @@ fn build_journal(raw: RawJournal, directory: &Path) -> Result<JournalConfig> {
 fn checked_or(
     value: Option<Located<String>>,
     default: &str,
-    check: impl FnOnce(&str) -> std::result::Result<(), &'static str>,
+    check: impl FnOnce(&str) -> Result<(), &'static str>,
 ) -> Result<String> {
     let Some(value) = value else { return Ok(default.to_owned()) };
     match check(&value.value) {
         Ok(()) => Ok(value.value),
-        Err(why) => {
-            Err(ConfigError::at(&value.place, format_args!("is {:?}, {why}", value.value)))
-        }
+        Err(why) => Err(ConfigError::at(&value.place, format_args!("is {:?}, {why}", value.value))),
     }
 }
 

@@ -5,7 +5,6 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, Located, Place};
@@ -23,7 +22,7 @@ pub(crate) struct Document<'a> {
 
 impl<'a> Document<'a> {
     /// Parses the text.
-    pub(crate) fn root(&'a self) -> Result<Section<'a>, ConfigError> {
+    pub(crate) fn root(&'a self) -> Result<Section<'a>> {
         match DeTable::parse(self.text) {
             Ok(table) => Ok(Section {
                 document: self,
@@ -59,6 +58,7 @@ pub(crate) struct Section<'a> {
 }
 
 type Entry<'a> = Located<DeValue<'a>>;
+type Result<T, E = ConfigError> = std::result::Result<T, E>;
 
 impl<'a> Section<'a> {
     /// Where the section begins; its key is the section's name.
@@ -67,7 +67,10 @@ impl<'a> Section<'a> {
     }
 
     fn key(&self, key: &str) -> String {
-        if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }
+        // Keys may be quoted and hold anything; an error stays on one line.
+        let key: String =
+            key.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+        if self.name.is_empty() { key } else { format!("{}.{key}", self.name) }
     }
 
     fn take(&mut self, key: &'static str) -> Option<Entry<'a>> {
@@ -186,7 +189,7 @@ impl<'a> Section<'a> {
         for (name, value) in entries {
             let start = name.span().start;
             let name = name.into_inner().into_owned();
-            let place = self.document.place(start, format!("{}.{name}", self.key(key)));
+            let place = self.document.place(start, self.key(&format!("{key}.{name}")));
             let value = self.text(value.into_inner(), &place, "a text in quotes")?;
             strings.push((name, Located { value, place }));
         }
@@ -256,8 +259,6 @@ impl<'a> Section<'a> {
             .map_err(|predicate| ConfigError::at(place, predicate))
     }
 }
-
-type Result<T> = std::result::Result<T, ConfigError>;
 
 fn wrong_type(place: &Place, value: &DeValue<'_>, what: &str) -> ConfigError {
     ConfigError::at(place, format_args!("{}: write {what}", describe(value)))

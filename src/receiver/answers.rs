@@ -44,7 +44,8 @@ mod tests {
 
     #[test]
     fn the_last_one_stays() {
-        let answers = Answers::new([500, 503, 200].map(|s| StatusCode::from_u16(s).unwrap()).into());
+        let answers =
+            Answers::new([500, 503, 200].map(|s| StatusCode::from_u16(s).unwrap()).into());
         let given: Vec<u16> = (0..5).map(|_| answers.next().as_u16()).collect();
         assert_eq!(given, [500, 503, 200, 200, 200]);
         assert_eq!(Answers::new(Vec::new()).next(), StatusCode::OK);

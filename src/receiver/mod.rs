@@ -5,6 +5,7 @@ mod answers;
 mod check;
 mod forward;
 pub mod pretty;
+mod tally;
 
 use std::fmt;
 use std::io;
@@ -27,6 +28,7 @@ use url::Url;
 pub use answers::Answers;
 pub use check::{SignatureChecker, Verdict};
 use forward::Forwarder;
+pub use tally::Tally;
 
 /// How many connections are served at once; further ones wait to be accepted.
 const MAX_CONNECTIONS: usize = 1024;
@@ -281,9 +283,8 @@ impl Service {
 }
 
 async fn read(body: Incoming, max_bytes: usize) -> Result<Bytes, (StatusCode, String)> {
-    let too_large = || {
-        (StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {max_bytes} bytes"))
-    };
+    let too_large =
+        || (StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {max_bytes} bytes"));
     // What announces itself as too large is not read at all.
     if body.size_hint().lower() > max_bytes as u64 {
         return Err(too_large());
