@@ -45,10 +45,6 @@ impl Database {
         self.cluster.url(&self.name)
     }
 
-    pub(crate) fn cluster(&self) -> &Arc<Cluster> {
-        &self.cluster
-    }
-
     pub(crate) async fn client(&self) -> Client {
         connect(&self.url()).await.unwrap()
     }

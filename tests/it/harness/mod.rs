@@ -15,6 +15,6 @@ pub(crate) use counters::Counters;
 pub(crate) use daemon::{Daemon, Finished};
 pub(crate) use receiver::{Answer, Receiver};
 pub(crate) use request::Request;
-pub(crate) use tpcb::TpcB;
+pub(crate) use tpcb::{TABLES as TPC_B_TABLES, TpcB};
 pub(crate) use wait::{eventually, pause};
-pub(crate) use workspace::{SECRET, Workspace};
+pub(crate) use workspace::{SECRET, Workspace, finish};
