@@ -6,7 +6,7 @@ use std::time::Duration;
 use walhook::throwaway::{Cluster, Options, StopMode};
 
 use crate::harness::{
-    Answer, Counters, Database, Receiver, Workspace, eventually, lag_bytes, pause,
+    Answer, Counters, Database, Receiver, Workspace, eventually, lag_bytes, pause, slot_state,
 };
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -119,4 +119,24 @@ async fn a_dead_endpoint_delays_neither_its_neighbour_nor_the_slot() {
     Counters::verify(&database, &requests).await;
     silent.wait_until(PATIENCE, "every change, late", complete).await;
     daemon.stop().await;
+}
+
+/// The server drops a reader from whom it hears nothing, however busy or stuck that one is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_endpoint_costs_no_connection() {
+    let cluster = Cluster::start(&Options::new().conf("wal_sender_timeout = '2s'")).unwrap();
+    let database = Arc::new(Database::create_on(&Arc::new(cluster), "crm").await);
+    Counters::create_table(&database).await;
+    let receiver = Receiver::start().await;
+    receiver.answer(|_| Answer::Silence);
+    let workspace = workspace(&database, &receiver);
+    let daemon = workspace.start(&database).await;
+    let client = database.client().await;
+    let before = slot_state(&client, workspace.slot()).await.unwrap().active_pid;
+    let load = Counters::start(&database, 2);
+    pause(Duration::from_secs(5)).await;
+    load.stop().await;
+    pause(Duration::from_secs(3)).await;
+    let after = slot_state(&client, workspace.slot()).await.unwrap().active_pid;
+    assert_eq!(before, after, "the connection was lost: {}", daemon.stderr());
 }

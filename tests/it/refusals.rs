@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use walhook::throwaway::{Cluster, Options};
+use walhook::throwaway::{Cluster, Options, StopMode};
 
 use crate::harness::{
-    Daemon, Database, Finished, Receiver, Workspace, eventually, lag_bytes, slot_state,
+    Daemon, Database, Receiver, Request, Workspace, eventually, lag_bytes, slot_state,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -63,12 +63,48 @@ impl Fixture {
         daemon.stop().await;
     }
 
-    async fn refused(&self) -> Finished {
+    /// The daemon is to leave by itself, saying these words.
+    async fn refused(&self, words: &[&str]) {
         let before = self.receiver.count();
         let finished = self.workspace.run(&["run"]).await;
-        finished.assert(REFUSED, &[self.slot()]);
+        finished.assert(REFUSED, words);
         assert_eq!(self.receiver.count(), before, "it delivered all the same");
-        finished
+    }
+
+    /// After somebody decided that the loss is to be accepted, changes flow again.
+    async fn goes_on_when_accepted(&self) {
+        let client = self.database.client().await;
+        let before = slot_state(&client, self.slot()).await.and_then(|state| state.active_pid);
+        let daemon = Daemon::spawn(self.workspace.command(&["run", "--accept-gap"]));
+        daemon.streams(&client, self.slot(), before).await;
+        let count = self.receiver.count();
+        self.insert("accepted").await;
+        let arrived = |request: &Arc<Request>| request.json()["data"]["name"] == "accepted";
+        self.receiver
+            .wait_until(PATIENCE, "a change after the gap", |requests| {
+                requests[count.min(requests.len())..].iter().any(arrived)
+            })
+            .await;
+        daemon.stop().await;
+        let daemon = self.start().await;
+        self.deliver("afterwards").await;
+        daemon.stop().await;
+    }
+
+    /// The same configuration and journal, for another database.
+    fn moved_to(self, database: Database) -> Fixture {
+        let workspace = self.workspace.source(&database);
+        Fixture { database, receiver: self.receiver, workspace }
+    }
+
+    /// Another database gets a slot and a publication by the names of this configuration.
+    async fn set_up(&self, database: &Database) {
+        create_table(database).await;
+        let workspace = Workspace::new(&self.database)
+            .source(database)
+            .table("public.person", "person")
+            .endpoint("main", &self.receiver.url("/"), "");
+        workspace.run(&["setup"]).await.assert(0, &[]);
     }
 }
 
@@ -102,9 +138,17 @@ async fn a_gap() {
     .await;
     // Whoever reads the slot now does not get what was lost, so it must not go on.
     fixture.insert("kept").await;
-    fixture.refused().await;
+    fixture.refused(&["stored position", "lost", "--accept-gap"]).await;
     // And it is no better the second time.
-    fixture.refused().await;
+    fixture.refused(&["stored position", "lost", "--accept-gap"]).await;
+    fixture.goes_on_when_accepted().await;
+    let names: Vec<_> = fixture
+        .receiver
+        .requests_to("/")
+        .iter()
+        .map(|request| request.json()["data"]["name"].take())
+        .collect();
+    assert_eq!(names, ["Ada", "kept", "accepted", "afterwards"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,9 +156,11 @@ async fn a_dropped_slot() {
     let fixture = Fixture::new().await;
     fixture.run_once().await;
     drop_slot(&fixture).await;
-    fixture.refused().await;
+    fixture.refused(&[fixture.slot(), "walhook setup", "--accept-gap"]).await;
     let client = fixture.database.client().await;
     assert!(slot_state(&client, fixture.slot()).await.is_none(), "it made a new one silently");
+    fixture.workspace.run(&["setup"]).await.assert(0, &[]);
+    fixture.goes_on_when_accepted().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,7 +188,7 @@ async fn a_slot_dropped_and_made_again() {
     let client = fixture.database.client().await;
     let sql = "select pg_create_logical_replication_slot($1, 'pgoutput')";
     client.query(sql, &[&fixture.slot()]).await.unwrap();
-    fixture.refused().await;
+    fixture.refused(&["stored position", "lost"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -164,7 +210,17 @@ async fn a_lost_slot() {
         (state.wal_status.as_deref() == Some("lost")).then_some(())
     })
     .await;
-    fixture.refused().await;
+    fixture.refused(&[fixture.slot(), "max_slot_wal_keep_size", "walhook teardown"]).await;
+}
+
+/// The past is looked at with the catalog of the past: making the publication again does not help.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publication_that_was_gone_for_a_while() {
+    let fixture = Fixture::new().await;
+    fixture.run_once().await;
+    fixture.database.execute(&format!("drop publication {}", fixture.slot())).await;
+    fixture.insert("lost").await;
+    fixture.refused(&["publication", fixture.slot()]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -173,19 +229,19 @@ async fn another_cluster() {
     fixture.run_once().await;
     let stranger = own_cluster(Options::new().own_identity()).await;
     let elsewhere = Database::create_on(&stranger, fixture.database.name()).await;
-    create_table(&elsewhere).await;
-    // It even has a slot and a publication by these names.
-    let other = Workspace::new(&elsewhere).table("public.person", "person").endpoint(
-        "main",
-        &fixture.receiver.url("/"),
-        "",
-    );
-    other.run(&["setup"]).await.assert(0, &[]);
+    fixture.set_up(&elsewhere).await;
+    fixture.moved_to(elsewhere).refused(&["system identifier", "journal.path"]).await;
+}
 
-    let Fixture { database, receiver, workspace } = fixture;
-    let fixture = Fixture { database, receiver, workspace: workspace.source(&elsewhere) };
-    let finished = fixture.refused().await;
-    assert!(finished.stderr.contains("system identifier"), "{}", finished.stderr);
+#[tokio::test(flavor = "multi_thread")]
+async fn another_database_of_the_cluster() {
+    let cluster = own_cluster(Options::new()).await;
+    let fixture = Fixture::on(Database::create_on(&cluster, "one").await).await;
+    fixture.run_once().await;
+    drop_slot(&fixture).await;
+    let other = Database::create_on(&cluster, "two").await;
+    fixture.set_up(&other).await;
+    fixture.moved_to(other).refused(&["another database", "journal.path"]).await;
 }
 
 /// A backup that was restored: the same cluster by its identifier, at an earlier time.
@@ -200,20 +256,38 @@ async fn a_checkpoint_ahead_of_the_server() {
     daemon.stop().await;
 
     let restored = Database::create_on(&earlier, "crm").await;
-    create_table(&restored).await;
-    let other = Workspace::new(&restored).table("public.person", "person").endpoint(
+    fixture.set_up(&restored).await;
+    let fixture = fixture.moved_to(restored);
+    fixture.refused(&["stored position"]).await;
+    // Nor was the server told a position it has not reached.
+    let lag = lag_bytes(&fixture.database.client().await, fixture.slot()).await;
+    assert!(lag >= 0, "the slot is {} bytes ahead of the server", -lag);
+}
+
+/// The new primary never had the last changes, and has written others in their place.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_that_lagged_behind_took_over() {
+    let primary = own_cluster(Options::new()).await;
+    let fixture = Fixture::on(Database::create_on(&primary, "crm").await).await;
+    let standby = primary.standby(&Options::new()).unwrap();
+    standby.stop(StopMode::Fast).unwrap();
+    fixture.run_once().await;
+    primary.stop(StopMode::Fast).unwrap();
+
+    standby.add_conf("primary_conninfo = ''").unwrap();
+    standby.resume().unwrap();
+    standby.promote().unwrap();
+    let promoted = Database::existing_on(&Arc::new(standby), "crm");
+    let noise = "create table noise as select repeat('x', 1000) from generate_series(1, 20000)";
+    promoted.execute(noise).await;
+    let fixture = fixture.moved_to(promoted);
+    let workspace = Workspace::new(&fixture.database).table("public.person", "person").endpoint(
         "main",
         &fixture.receiver.url("/"),
         "",
     );
-    other.run(&["setup"]).await.assert(0, &[]);
-    let Fixture { database, receiver, workspace } = fixture;
-    let fixture = Fixture { database, receiver, workspace: workspace.source(&restored) };
-    fixture.refused().await;
-
-    // Nor was the server told a position it has not reached.
-    let lag = lag_bytes(&restored.client().await, fixture.slot()).await;
-    assert!(lag >= 0, "the slot is {} bytes ahead of the server", -lag);
+    workspace.run(&["setup"]).await.assert(0, &[]);
+    fixture.refused(&["timeline", "stored position"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,7 +14,7 @@ pub(crate) use cluster::{Database, lag_bytes, slot_state};
 pub(crate) use counters::Counters;
 pub(crate) use daemon::{Daemon, Finished};
 pub(crate) use receiver::{Answer, Receiver};
-pub(crate) use request::Request;
+pub(crate) use request::{Request, position_of};
 pub(crate) use tpcb::{TABLES as TPC_B_TABLES, TpcB};
 pub(crate) use wait::{eventually, pause};
 pub(crate) use workspace::{SECRET, Workspace, finish};
