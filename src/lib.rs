@@ -29,6 +29,8 @@
 //! - [`admin`]: health, metrics, the API and the dashboard.
 //! - [`journal`]: the one durable thing: events, checkpoint, endpoint cursors, deliveries and
 //!   attempts in one SQLite file. SQL and row ids stay inside.
+//! - [`source`]: whether a database is ready to be followed, and making it so: the logic of check,
+//!   setup and teardown. It knows Postgres only.
 //! - [`event`]: turns a change into an event and its JSON. Pure: no I/O, no clock.
 //! - [`postgres`]: log positions, connections, the replication protocol, pgoutput, the catalog. It
 //!   never names an event.
@@ -42,3 +44,4 @@ pub mod delivery;
 pub mod event;
 pub mod journal;
 pub mod postgres;
+pub mod source;
