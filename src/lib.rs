@@ -32,6 +32,8 @@
 //! - [`source`]: whether a database is ready to be followed, and making it so: the logic of check,
 //!   setup and teardown. It knows Postgres only.
 //! - [`event`]: turns a change into an event and its JSON. Pure: no I/O, no clock.
+//! - [`throwaway`]: a Postgres cluster that lives as long as its owner, for the demo, tests and
+//!   benches. It knows nothing of the other rooms.
 //! - [`postgres`]: log positions, connections, the replication protocol, pgoutput, the catalog. It
 //!   never names an event.
 
@@ -45,3 +47,4 @@ pub mod event;
 pub mod journal;
 pub mod postgres;
 pub mod source;
+pub mod throwaway;

@@ -1,1 +1,10 @@
+//! Tests of the real binary on real Postgres servers and real HTTP, one module a theme.
 
+mod crash;
+mod harness;
+mod harness_itself;
+mod hostile;
+mod outage;
+mod refusals;
+mod shutdown;
+mod tpcb;
