@@ -17,6 +17,10 @@ pub struct Transaction {
     pub committed_at_us: i64,
     /// Its transaction id; 0 for a non-transactional message.
     pub xid: u32,
+    /// Where the record of the change at hand starts, as the server sent it along: the one field
+    /// that differs from change to change. Neither unique nor in order; tells where to look in the
+    /// log, and nothing is decided by it.
+    pub row_lsn: Lsn,
 }
 
 /// Where in the stream a change stands: changes are ordered by it, and no two share one.
