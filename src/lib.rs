@@ -30,6 +30,8 @@
 //! - [`journal`]: the one durable thing: events, checkpoint, endpoint cursors, deliveries and
 //!   attempts in one SQLite file. SQL and row ids stay inside.
 //! - [`event`]: turns a change into an event and its JSON. Pure: no I/O, no clock.
+//! - [`throwaway`]: a Postgres cluster that lives as long as its owner, for the demo, tests and
+//!   benches. It knows nothing of the other rooms.
 //! - [`postgres`]: log positions, connections, the replication protocol, pgoutput, the catalog. It
 //!   never names an event.
 
@@ -42,3 +44,4 @@ pub mod delivery;
 pub mod event;
 pub mod journal;
 pub mod postgres;
+pub mod throwaway;
