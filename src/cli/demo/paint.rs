@@ -54,6 +54,16 @@ impl Style {
     }
 }
 
+/// The columns of the terminal that standard output is, or as many as fit most places.
+pub(super) fn terminal_width() -> usize {
+    rustix::termios::tcgetwinsize(std::io::stdout())
+        .ok()
+        .map(|size| usize::from(size.ws_col))
+        .filter(|&columns| columns > 0)
+        .unwrap_or(110)
+        .clamp(72, 160)
+}
+
 /// A duration in milliseconds with its unit.
 pub(super) fn milliseconds(us: u32) -> String {
     format!("{:.1} ms", f64::from(us) / 1_000.0)
