@@ -1,1 +1,4 @@
+//! Tests of the real binary on real Postgres servers and real HTTP, one module a theme.
 
+mod harness;
+mod harness_itself;

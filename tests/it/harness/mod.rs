@@ -1,0 +1,20 @@
+//! What the tests share: servers, the daemon, a receiver, load, and waiting without sleeping.
+
+mod cluster;
+mod counters;
+mod daemon;
+mod receiver;
+mod request;
+mod signature;
+mod tpcb;
+mod wait;
+mod workspace;
+
+pub(crate) use cluster::{Database, lag_bytes, slot_state};
+pub(crate) use counters::Counters;
+pub(crate) use daemon::{Daemon, Finished};
+pub(crate) use receiver::{Answer, Receiver};
+pub(crate) use request::Request;
+pub(crate) use tpcb::TpcB;
+pub(crate) use wait::{eventually, pause};
+pub(crate) use workspace::{SECRET, Workspace};
