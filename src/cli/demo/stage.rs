@@ -16,8 +16,7 @@ use super::tally::Counts;
 use super::{bold, chain};
 use crate::cli::Failure;
 use crate::config::{Config, Needs};
-use crate::daemon;
-use crate::delivery::Stop;
+use crate::daemon::{self, RunOptions, Stop};
 use crate::delivery::signature::{Scheme, generate_secret};
 use crate::receiver::{Answers, Received, Receiver, ReceiverOptions, SignatureChecker, Verdict};
 use crate::throwaway::{Cluster, Options};
@@ -279,7 +278,7 @@ fn configuration(
 fn start_daemon(config: Config) -> Daemon {
     let (stop, stopped) = watch::channel(Stop::Run);
     let task = tokio::spawn(async move {
-        daemon::run(config, stopped).await.map_err(|error| Failure::failed(chain(&error)))
+        daemon::run(config, RunOptions::default(), stopped).await.map_err(|error| Failure::failed(chain(&error)))
     });
     Daemon { stop, task, ended: false }
 }
