@@ -48,6 +48,6 @@ pub mod delivery;
 pub mod event;
 pub mod journal;
 pub mod postgres;
+pub mod receiver;
 pub mod source;
 pub mod throwaway;
-pub mod receiver;

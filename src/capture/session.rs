@@ -251,7 +251,7 @@ impl<S: ChangeSink> Taker<'_, '_, S> {
                 self.change(wal_start, &Change::Delete { relation: &relation, old })
             }
             LogicalMessage::Truncate { relations, .. } => {
-                for id in relations {
+                for id in relations.iter() {
                     let relation = self.relation(id)?;
                     self.change(wal_start, &Change::Truncate { relation: &relation })?;
                 }

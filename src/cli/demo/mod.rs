@@ -116,7 +116,9 @@ impl DemoArgs {
             .await
             .map_err(|error| Failure::failed(chain(&error)))?;
         printer.say(&match self.duration {
-            Some(duration) => format!("Traffic for {duration:?}. Every line is a webhook, verified:"),
+            Some(duration) => {
+                format!("Traffic for {duration:?}. Every line is a webhook, verified:")
+            }
             None => "Traffic until Ctrl-C. Every line is a webhook, verified:".to_owned(),
         });
         tokio::select! {
