@@ -7,5 +7,6 @@ mod harness_itself;
 mod hostile;
 mod outage;
 mod refusals;
+mod rendering;
 mod shutdown;
 mod tpcb;
