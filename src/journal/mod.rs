@@ -355,3 +355,6 @@ fn recover(db: &Connection, path: &Path) -> Result<(Written, Known), JournalErro
     let known = Known { identity: head.identity, checkpoint: head.checkpoint, ..Known::default() };
     Ok((written, known))
 }
+
+#[cfg(test)]
+mod tests;
