@@ -2,6 +2,13 @@
 //! pgoutput, the catalog, slots and publications. This room never names an event, a webhook or
 //! the journal.
 
+pub mod connection;
+pub mod error;
 pub mod lsn;
 pub mod pgoutput;
 pub mod relation;
+pub mod replication;
+mod tls;
+
+pub use connection::{Client, ConnectionOptions, connect};
+pub use error::PgError;
