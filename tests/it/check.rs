@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio_postgres::NoTls;
 use walhook::postgres::slot::{WalStatus, slot};
-use walhook::source::{Finding, Severity, SourceOptions, check};
+use walhook::source::{Finding, Severity, SourceOptions, check, setup};
 use walhook::throwaway::{Cluster, Options};
 
-use crate::harness::{Database, eventually};
+use crate::harness::{Database, Receiver, Workspace, eventually};
 use crate::setup::{options, set_up};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -279,4 +279,55 @@ async fn a_lost_slot_is_found() {
     assert_found(&findings, Severity::Error, "is lost", "walhook teardown");
     let error = set_up(&database, &options).await.unwrap_err();
     assert!(error.to_string().contains("is lost"), "{error}");
+}
+
+#[tokio::test]
+async fn a_standby_is_told_apart() {
+    let primary = Arc::new(Cluster::start(&Options::new()).unwrap());
+    let database = Database::create_on(&primary, "main").await;
+    database.execute("create table a (id int primary key)").await;
+    let standby = Arc::new(primary.standby(&Options::new()).unwrap());
+    let (client, connection) =
+        tokio_postgres::connect(&standby.url("postgres"), NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let options = options(&database, &[]);
+    let findings = check::check(&client, &options).await.unwrap();
+    assert!(findings.iter().any(|finding| finding.sentence.contains("this is a standby")));
+    let plan = setup::plan(&client, &options).await.unwrap();
+    assert_found(&plan.blocked, Severity::Error, "on a standby", "on the primary: CREATE PUB");
+}
+
+#[tokio::test]
+async fn the_command_reports_everything_at_once() {
+    let database = Database::create().await;
+    database.execute("create table person (id int primary key)").await;
+    let receiver = Receiver::start().await;
+    let unused = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let closed = format!("http://{}/secret-path", unused.local_addr().unwrap());
+    drop(unused);
+    let workspace = Workspace::new(&database).table("public.person", "person").endpoint(
+        "main",
+        &receiver.url("/"),
+        "",
+    );
+    let ready = workspace.run(&["check"]).await;
+    assert_eq!(ready.code, Some(0), "{ready:?}");
+    assert!(ready.stdout.ends_with("\nready\n"), "{}", ready.stdout);
+    assert_eq!(receiver.count(), 0, "a check sends nothing");
+
+    let workspace = workspace.table("public.persons", "x").endpoint("gone", &closed, "");
+    let faulty = workspace.run(&["check", "--json"]).await;
+    assert_eq!(faulty.code, Some(1), "{faulty:?}");
+    assert!(!faulty.stdout.contains("secret-path"));
+    let report: serde_json::Value = serde_json::from_str(&faulty.stdout).unwrap();
+    assert_eq!(report["errors"], 2, "{report:#}");
+    let findings = report["findings"].as_array().unwrap();
+    let subjects = findings.iter().filter(|finding| finding["severity"] == "error");
+    let subjects: Vec<_> = subjects.map(|finding| finding["subject"].as_str().unwrap()).collect();
+    assert_eq!(subjects, ["table public.persons", "endpoint gone"]);
+
+    let nowhere = workspace.toml("[source]\nurl = 'postgres://nobody@127.0.0.1:1/nowhere'");
+    let failed = nowhere.run(&["check"]).await;
+    assert_eq!(failed.code, Some(1), "{failed:?}");
+    assert!(failed.stdout.contains("could not connect to nobody@127.0.0.1:1"), "{failed:?}");
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio_postgres::Client;
 use walhook::postgres::publication::publication;
 use walhook::postgres::slot::slot;
-use walhook::source::{Progress, SourceError, SourceOptions, setup, teardown};
+use walhook::source::{Progress, SourceError, SourceOptions, check, setup, teardown};
 
-use crate::harness::{Database, eventually};
+use crate::harness::{Database, Workspace, eventually};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -187,6 +187,8 @@ async fn teardown_leaves_alone_what_is_in_use_or_not_its_own() {
         slot(&watcher, &options.slot).await.unwrap().filter(|slot| slot.active)
     })
     .await;
+    let findings = check::check(&watcher, &options).await.unwrap();
+    assert!(findings.iter().any(|finding| finding.sentence.contains("is being created by")));
     let error = tear_down(&database, &options).await.unwrap_err();
     let pid = active.active_pid.unwrap().to_string();
     assert!(error.to_string().contains(&pid), "{error}");
@@ -199,4 +201,38 @@ async fn teardown_leaves_alone_what_is_in_use_or_not_its_own() {
     let error = tear_down(&database, &options).await.unwrap_err();
     assert!(error.to_string().contains("physical"), "{error}");
     watcher.execute("select pg_drop_replication_slot($1)", &[&options.slot]).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_commands_print_what_they_do() {
+    let database = Database::create().await;
+    database
+        .execute("create table person (id int primary key); create table keyless (id int);")
+        .await;
+    let workspace = Workspace::new(&database).table("public.person", "person");
+    let name = database.name();
+    let plan = workspace.run(&["setup", "--dry-run"]).await;
+    plan.assert(0, &[]);
+    let create = format!("CREATE PUBLICATION \"{name}\" FOR TABLE ONLY \"public\".\"person\"");
+    assert!(plan.stdout.contains(&create), "{}", plan.stdout);
+    assert!(!workspace.run(&["setup"]).await.stdout.contains("ok "));
+    let again = workspace.run(&["setup"]).await;
+    again.assert(0, &[]);
+    assert_eq!(again.stdout.lines().filter(|line| line.starts_with("ok ")).count(), 2);
+
+    let status = workspace.run(&["status", "--json"]).await;
+    status.assert(0, &[]);
+    let status: serde_json::Value = serde_json::from_str(&status.stdout).unwrap();
+    assert_eq!(status["source"]["slot"]["name"], *name);
+    assert_eq!(status["source"]["slot"]["walStatus"], "reserved");
+    assert_eq!(status["journal"]["exists"], false);
+
+    let refused = workspace.table("public.keyless", "keyless").run(&["setup"]).await;
+    refused.assert(1, &["no primary key", "REPLICA IDENTITY FULL", "nothing was done"]);
+    let workspace = Workspace::new(&database);
+    let plan = workspace.run(&["teardown", "--dry-run"]).await;
+    assert!(plan.stdout.contains("pg_drop_replication_slot"), "{}", plan.stdout);
+    workspace.run(&["teardown"]).await.assert(0, &[]);
+    workspace.run(&["teardown"]).await.assert(0, &[]);
+    assert_eq!(slot(&database.client().await, name).await.unwrap(), None);
 }
