@@ -1,5 +1,7 @@
 //! Tests of the real binary on real Postgres servers and real HTTP, one module a theme.
 
+mod catalog;
+mod check;
 mod crash;
 mod data;
 mod harness;
@@ -8,5 +10,6 @@ mod hostile;
 mod outage;
 mod refusals;
 mod rendering;
+mod setup;
 mod shutdown;
 mod tpcb;
