@@ -1,5 +1,6 @@
 //! Tests of the real binary on real Postgres servers and real HTTP, one module a theme.
 
+mod commands;
 mod crash;
 mod data;
 mod harness;
