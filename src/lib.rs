@@ -26,9 +26,13 @@
 //!   what is durable. It knows neither events nor endpoints.
 //! - [`delivery`]: one dispatcher per endpoint: order, attempts, retries, signatures. It knows the
 //!   journal's sequence numbers and never a log position of Postgres.
+//! - [`receiver`]: a local receiver of webhooks that verifies and shows them, for `walhook listen`
+//!   and the demo.
 //! - [`admin`]: health, metrics, the API and the dashboard.
 //! - [`journal`]: the one durable thing: events, checkpoint, endpoint cursors, deliveries and
 //!   attempts in one SQLite file. SQL and row ids stay inside.
+//! - [`source`]: whether a database is ready to be followed, and making it so: the logic of check,
+//!   setup and teardown. It knows Postgres only.
 //! - [`event`]: turns a change into an event and its JSON. Pure: no I/O, no clock.
 //! - [`throwaway`]: a Postgres cluster that lives as long as its owner, for the demo, tests and
 //!   benches. It knows nothing of the other rooms.
@@ -44,4 +48,6 @@ pub mod delivery;
 pub mod event;
 pub mod journal;
 pub mod postgres;
+pub mod receiver;
+pub mod source;
 pub mod throwaway;

@@ -17,6 +17,23 @@ pub struct Transaction {
     pub committed_at_us: i64,
     /// Its transaction id; 0 for a non-transactional message.
     pub xid: u32,
+    /// Where the record of the change at hand starts, as the server sent it along: the one field
+    /// that differs from change to change. Neither unique nor in order; tells where to look in the
+    /// log, and nothing is decided by it.
+    pub row_lsn: Lsn,
+}
+
+/// Which database is followed, and on which timeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Unique to the cluster since its initdb; a physical copy shares it.
+    pub system_identifier: u64,
+    /// The timeline the server is on.
+    pub timeline: u32,
+    /// The database's name.
+    pub database: String,
+    /// The database's oid.
+    pub database_oid: u32,
 }
 
 /// Where in the stream a change stands: changes are ordered by it, and no two share one.
@@ -77,6 +94,12 @@ pub enum Change<'a> {
 pub trait ChangeSink {
     /// Why a change could not be taken; it ends capture.
     type Error: std::error::Error + Send + Sync + 'static;
+
+    /// The stream is about to begin, or to go on after an interruption, on this source, behind
+    /// `position`: the last change yielded, or none if the stream starts afresh. Nothing was
+    /// yielded from it yet; what was gathered before stays gathered.
+    fn connected(&mut self, source: &Source, position: Option<Position>)
+    -> Result<(), Self::Error>;
 
     /// One change at `position`, which is beyond every earlier one.
     fn change(

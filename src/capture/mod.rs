@@ -2,5 +2,12 @@
 //! is durable. It knows neither events nor endpoints: who listens implements [`ChangeSink`].
 
 pub mod change;
+pub mod error;
+pub mod position;
+pub mod replication;
+mod session;
 
-pub use change::{Change, ChangeSink, Position, Transaction};
+pub use change::{Change, ChangeSink, Position, Source, Transaction};
+pub use error::CaptureError;
+pub use position::StartPoint;
+pub use replication::{Progress, ReplicationOptions, run_replication};

@@ -2,7 +2,16 @@
 //! functions without I/O and without a clock.
 
 pub mod batch;
+mod envelope;
+pub mod filter;
 pub mod id;
+mod lanes;
+mod message;
+mod plan;
+mod render;
+pub mod rules;
 
 pub use batch::{Event, EventBatch, Lanes};
+pub use filter::{EventFilter, InvalidPattern};
 pub use id::EventId;
+pub use rules::{EventRules, RuleError, RulesOptions, TableRule};

@@ -2,6 +2,11 @@
 //! pgoutput, the catalog, slots and publications. This room never names an event, a webhook or
 //! the journal.
 
+pub mod catalog;
+pub mod error;
 pub mod lsn;
 pub mod pgoutput;
+pub mod publication;
 pub mod relation;
+pub mod slot;
+pub mod sql;

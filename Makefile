@@ -1,0 +1,41 @@
+# walhook: `make` lists the targets. Everything needs only Rust's toolchain; what else is missing
+# (a C compiler, PostgreSQL's server programs) is installed with the system's package manager.
+
+CARGO ?= cargo
+# More words for the command at hand: make demo ARGS="--for 10s"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint fmt bench build clean compiler postgres
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: compiler postgres ## Live CRM traffic on a throwaway Postgres, every change a signed webhook (ARGS="--for 10s")
+	@$(CARGO) build --locked --profile fast --bin walhook
+	@"$${CARGO_TARGET_DIR:-target}/fast/walhook" demo $(ARGS)
+
+test: compiler postgres ## Run all tests, on real Postgres servers and real HTTP (ARGS="name")
+	@$(CARGO) test --locked --lib --bins --tests $(ARGS)
+
+lint: compiler ## Check formatting and run clippy, warnings are errors
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+fmt: ## Format the code
+	$(CARGO) fmt --all
+
+bench: compiler postgres ## Measure throughput, latency, CPU and memory; prints one table
+	@$(CARGO) bench --locked --profile fast --bench pipeline -- $(ARGS)
+
+build: compiler ## Build the release binary: target/release/walhook
+	$(CARGO) build --locked --release --bin walhook
+
+clean: ## Remove everything built
+	$(CARGO) clean
+
+compiler:
+	@scripts/install-compiler
+
+postgres:
+	@scripts/install-postgres

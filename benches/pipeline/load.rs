@@ -1,0 +1,130 @@
+//! The rows: ten columns of the common kinds, about 500 bytes as an event.
+
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+use tokio_postgres::Client;
+
+pub(crate) const PUBLICATION: &str = "bench";
+
+const TABLE: &str = "
+create table people (
+    id bigint primary key,
+    first_name text not null,
+    last_name text not null,
+    email text not null,
+    company_id integer not null,
+    balance numeric(12, 2) not null,
+    score double precision not null,
+    active boolean not null,
+    created_at timestamptz not null,
+    attributes jsonb not null
+);
+create sequence people_ids;
+create publication bench for table people;
+create function person(n bigint) returns people language sql as $$
+    select n, 'Adelheid', 'Winterbottom-' || n, 'adelheid.' || n || '@example.com',
+           (n % 1000)::integer, (n % 100000) / 100.0, n / 7.0::float8, n % 2 = 0,
+           now(), jsonb_build_object('plan', 'team', 'seats', n % 50, 'tags', '[\"a\", \"b\"]'::jsonb)
+$$;
+create procedure single_rows(rows integer) language plpgsql as $$
+begin
+    for n in 1..rows loop
+        insert into people select (person(nextval('people_ids'))).*;
+        commit;
+    end loop;
+end $$;
+";
+
+pub(crate) async fn create(client: &Client) -> Result<(), Box<dyn Error>> {
+    client.batch_execute("set client_min_messages = warning; set synchronous_commit = off").await?;
+    client.batch_execute(TABLE).await?;
+    Ok(())
+}
+
+/// `rows` transactions of one row each. Returns the end of the log.
+pub(crate) async fn single_rows(client: &Client, rows: usize) -> Result<String, Box<dyn Error>> {
+    client.batch_execute(&format!("call single_rows({rows})")).await?;
+    log_end(client).await
+}
+
+/// One transaction of `rows` rows. Returns the end of the log.
+pub(crate) async fn one_large(client: &Client, rows: usize) -> Result<String, Box<dyn Error>> {
+    client
+        .batch_execute(&format!(
+            "insert into people select (p).* from
+             (select person(nextval('people_ids')) as p from generate_series(1, {rows}) offset 0) s"
+        ))
+        .await?;
+    log_end(client).await
+}
+
+/// Single-row transactions, evenly spread over `duration`.
+pub(crate) async fn steady(
+    client: &Client,
+    per_second: u32,
+    duration: Duration,
+) -> Result<u64, Box<dyn Error>> {
+    let insert =
+        client.prepare("insert into people select (person(nextval('people_ids'))).*").await?;
+    let started = Instant::now();
+    let step = Duration::from_secs(1) / per_second;
+    let mut sent = 0u32;
+    while started.elapsed() < duration {
+        let due = started + step * sent;
+        tokio::time::sleep_until(due.into()).await;
+        client.execute(&insert, &[]).await?;
+        sent += 1;
+    }
+    Ok(u64::from(sent))
+}
+
+pub(crate) async fn log_end(client: &Client) -> Result<String, Box<dyn Error>> {
+    // Flushed, so that the walsender sends all of it.
+    client.batch_execute("set synchronous_commit = on").await?;
+    client.query_one("select pg_logical_emit_message(true, 'bench', '')::text", &[]).await?;
+    client.batch_execute("set synchronous_commit = off").await?;
+    let row = client.query_one("select pg_current_wal_flush_lsn()::text", &[]).await?;
+    Ok(row.get(0))
+}
+
+pub(crate) async fn create_slot(client: &Client, slot: &str) -> Result<(), Box<dyn Error>> {
+    let sql = "select pg_create_logical_replication_slot($1, 'pgoutput')::text";
+    client.query_one(sql, &[&slot]).await?;
+    Ok(())
+}
+
+pub(crate) async fn drop_slot(client: &Client, slot: &str) -> Result<(), Box<dyn Error>> {
+    let sql = "select pg_drop_replication_slot($1)::text";
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        match client.query_one(sql, &[&slot]).await {
+            Ok(_) => return Ok(()),
+            Err(error) if Instant::now() > deadline => return Err(error.into()),
+            // The server has yet to notice that its reader went away.
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+/// Waits until the reader of `slot` has confirmed everything up to `lsn`.
+pub(crate) async fn wait_confirmed(
+    client: &Client,
+    slot: &str,
+    lsn: &str,
+    patience: Duration,
+) -> Result<(), Box<dyn Error>> {
+    let sql = "select coalesce(confirmed_flush_lsn >= $2::text::pg_lsn, false)
+               from pg_replication_slots where slot_name = $1";
+    let deadline = Instant::now() + patience;
+    loop {
+        let row = client.query_one(sql, &[&slot, &lsn]).await?;
+        if row.get(0) {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(format!("slot {slot} was not confirmed up to {lsn} in time").into());
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}

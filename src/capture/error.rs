@@ -1,0 +1,232 @@
+//! Why capture ended.
+
+use std::error::Error;
+use std::fmt;
+
+use crate::postgres::error::PgError;
+use crate::postgres::lsn::Lsn;
+
+/// A state of the source from which going on would lose changes or send those of another
+/// database. Only a person can decide what is right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The stored position belongs to another cluster.
+    ForeignCluster {
+        /// The system identifier stored.
+        expected: u64,
+        /// The system identifier of the server.
+        found: u64,
+    },
+    /// The stored position belongs to another database of the same cluster.
+    ForeignDatabase {
+        /// The name of the database stored.
+        expected: String,
+    },
+    /// The server's log ends before the stored position.
+    AheadOfServer {
+        /// The stored position.
+        resume_lsn: Lsn,
+        /// The end of the server's log.
+        server_lsn: Lsn,
+    },
+    /// The server is on a timeline that left the stored one before the stored position.
+    OtherTimeline {
+        /// The timeline stored.
+        old: u32,
+        /// The server's timeline.
+        new: u32,
+        /// The stored position.
+        resume_lsn: Lsn,
+        /// Where the server left the stored timeline.
+        switch_lsn: Lsn,
+    },
+    /// The slot has moved past the stored position.
+    Gap {
+        /// The stored position.
+        resume_lsn: Lsn,
+        /// The slot's position.
+        confirmed_lsn: Lsn,
+    },
+    /// There is a stored position, but no slot any more.
+    SlotMissing {
+        /// The slot's name.
+        slot: String,
+        /// The stored position.
+        resume_lsn: Lsn,
+    },
+    /// The server removed log that the slot still needed.
+    SlotLost {
+        /// The slot's name.
+        slot: String,
+    },
+    /// The publication did not exist when a change of the stream was made.
+    PublicationMissing {
+        /// The publication's name.
+        publication: String,
+    },
+}
+
+impl Refusal {
+    /// Whether starting again at the slot's position, accepting the loss, is a way on.
+    pub(super) fn can_be_accepted(&self) -> bool {
+        matches!(
+            self,
+            Refusal::Gap { .. } | Refusal::AheadOfServer { .. } | Refusal::OtherTimeline { .. }
+        )
+    }
+}
+
+const ACCEPT: &str = "to go on without them, start once with `walhook run --accept-gap`";
+const NEW_SLOT: &str = "drop what is left of the slot and create it again with `walhook teardown` \
+                        and `walhook setup`, then start once with `walhook run --accept-gap`; \
+                        changes made in between are lost";
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::ForeignCluster { expected, found } => write!(
+                f,
+                "the journal belongs to another Postgres cluster (system identifier {expected}, \
+                 the server says {found}): a clone, a restored copy or a wrong source.url; \
+                 correct source.url, or give this source a journal of its own with journal.path"
+            ),
+            Refusal::ForeignDatabase { expected } => write!(
+                f,
+                "the journal belongs to another database of this cluster (it was called \
+                 {expected:?}, or was dropped and created again); correct source.url, or give this \
+                 source a journal of its own with journal.path"
+            ),
+            Refusal::AheadOfServer { resume_lsn, server_lsn } => write!(
+                f,
+                "the server's log ends at {server_lsn}, before the stored position {resume_lsn}: \
+                 it was restored from a backup, or a standby that lagged behind took over; changes \
+                 that were sent may not exist any more, and new ones up to that position would be \
+                 lost; {ACCEPT}"
+            ),
+            Refusal::OtherTimeline { old, new, resume_lsn, switch_lsn } => write!(
+                f,
+                "the server is on timeline {new}, which left timeline {old} at {switch_lsn}, \
+                 before the stored position {resume_lsn}: events were sent of changes that this \
+                 server does not have; {ACCEPT}"
+            ),
+            Refusal::Gap { resume_lsn, confirmed_lsn } => write!(
+                f,
+                "the slot has moved to {confirmed_lsn}, past the stored position {resume_lsn}: \
+                 another reader used it, or it was dropped and created again, and the changes in \
+                 between are lost ({} bytes of log); {ACCEPT}",
+                confirmed_lsn.bytes_since(*resume_lsn)
+            ),
+            Refusal::SlotMissing { slot, resume_lsn } => write!(
+                f,
+                "replication slot {slot:?} does not exist any more, so changes after {resume_lsn} \
+                 are lost; create it again with `walhook setup`, then start once with \
+                 `walhook run --accept-gap`"
+            ),
+            Refusal::SlotLost { slot } => write!(
+                f,
+                "replication slot {slot:?} is lost: the server removed log that it still needed \
+                 (max_slot_wal_keep_size or idle_replication_slot_timeout); {NEW_SLOT}"
+            ),
+            Refusal::PublicationMissing { publication } => write!(
+                f,
+                "publication {publication:?} did not exist when the next change of the stream was \
+                 made, and creating it now does not help, as Postgres looks at the past; {NEW_SLOT}"
+            ),
+        }
+    }
+}
+
+impl Error for Refusal {}
+
+/// Why capture ended other than by being told to.
+#[derive(Debug)]
+pub struct CaptureError(Kind);
+
+#[derive(Debug)]
+pub(super) enum Kind {
+    Refused(Refusal),
+    NotSetUp { slot: String },
+    Postgres { doing: &'static str, source: PgError },
+    Protocol(String),
+    Sink(Box<dyn Error + Send + Sync>),
+}
+
+impl CaptureError {
+    pub(super) fn sink(error: impl Error + Send + Sync + 'static) -> CaptureError {
+        CaptureError(Kind::Sink(Box::new(error)))
+    }
+
+    pub(super) fn protocol(message: impl Into<String>) -> CaptureError {
+        CaptureError(Kind::Protocol(message.into()))
+    }
+
+    pub(super) fn not_set_up(slot: &str) -> CaptureError {
+        CaptureError(Kind::NotSetUp { slot: slot.to_owned() })
+    }
+
+    /// Adds what was being done to an error of the connection.
+    pub(super) fn while_doing(doing: &'static str) -> impl FnOnce(PgError) -> CaptureError {
+        move |source| CaptureError(Kind::Postgres { doing, source })
+    }
+
+    /// Whether only a person can decide how to go on (exit code 3).
+    pub fn is_refusal(&self) -> bool {
+        matches!(self.0, Kind::Refused(_))
+    }
+
+    /// Whether there is neither a slot nor a stored position: `walhook setup` was never run.
+    pub fn is_not_set_up(&self) -> bool {
+        matches!(self.0, Kind::NotSetUp { .. })
+    }
+
+    /// Whether the same may succeed after a while.
+    pub(super) fn is_retryable(&self) -> bool {
+        matches!(&self.0, Kind::Postgres { source, .. } if source.is_retryable())
+    }
+
+    /// Whether it came from the connection at all, and not from what was said over it.
+    pub(super) fn is_connection(&self) -> bool {
+        matches!(self.0, Kind::Postgres { .. })
+    }
+
+    pub(super) fn postgres(&self) -> Option<&PgError> {
+        match &self.0 {
+            Kind::Postgres { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl From<Refusal> for CaptureError {
+    fn from(refusal: Refusal) -> CaptureError {
+        CaptureError(Kind::Refused(refusal))
+    }
+}
+
+impl fmt::Display for CaptureError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::Refused(refusal) => refusal.fmt(f),
+            Kind::NotSetUp { slot } => write!(
+                f,
+                "replication slot {slot:?} does not exist yet; create it and the publication with \
+                 `walhook setup` (`--dry-run` shows the SQL), or set source.create = true to let \
+                 `walhook run` do it"
+            ),
+            Kind::Postgres { doing, source } => write!(f, "{doing}: {source}"),
+            Kind::Protocol(message) => {
+                write!(f, "the replication stream makes no sense: {message}")
+            }
+            Kind::Sink(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for CaptureError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.0 {
+            Kind::Sink(error) => error.source(),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! Capture from a replication slot: connect, check the position, stream, and begin again when the
+//! connection is lost.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tracing::{info, warn};
+
+use crate::postgres::catalog::{self, OwnedRelation};
+use crate::postgres::connection::{self, Client, ConnectionOptions};
+use crate::postgres::lsn::Lsn;
+use crate::postgres::relation::Relation;
+use crate::postgres::replication::{ReplicationClient, ReplicationStream, StartOptions};
+use crate::postgres::slot::{self, SlotInfo};
+
+use super::change::{ChangeSink, Source};
+use super::error::{CaptureError, Refusal};
+use super::position::{self, StartPoint};
+use super::session::{Place, Session};
+
+/// What to follow.
+#[derive(Clone, Debug)]
+pub struct ReplicationOptions {
+    /// Where the database is.
+    pub connection: ConnectionOptions,
+    /// The slot to read.
+    pub slot: String,
+    /// The publication that says which tables.
+    pub publication: String,
+    /// Go on at the slot's position where the stored one doesn't fit, and lose what lies between.
+    pub accept_gap: bool,
+}
+
+/// What capture tells about itself while it runs, and how it is told to stop. Shared between
+/// threads.
+#[derive(Debug, Default)]
+pub struct Progress {
+    stop: AtomicBool,
+    streaming: AtomicBool,
+    received_lsn: AtomicU64,
+    confirmed_lsn: AtomicU64,
+}
+
+impl Progress {
+    /// Asks capture to stop; it does within about a tenth of a second, plus the time it takes to
+    /// make the last changes durable.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the stream is running now.
+    pub fn is_streaming(&self) -> bool {
+        self.streaming.load(Ordering::Relaxed)
+    }
+
+    /// The furthest position the server has sent.
+    pub fn received_lsn(&self) -> Lsn {
+        Lsn(self.received_lsn.load(Ordering::Relaxed))
+    }
+
+    /// The furthest position the server was told is safe.
+    pub fn confirmed_lsn(&self) -> Lsn {
+        Lsn(self.confirmed_lsn.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn received(&self, lsn: Lsn) {
+        self.received_lsn.store(lsn.0, Ordering::Relaxed);
+    }
+
+    pub(super) fn confirmed(&self, lsn: Lsn) {
+        self.confirmed_lsn.store(lsn.0, Ordering::Relaxed);
+    }
+}
+
+/// Follows the slot until told to stop through `progress`, reconnecting as often as it takes.
+///
+/// Blocks: it wants a thread of its own, outside of the runtime behind `runtime`, which it uses
+/// for catalog queries.
+///
+/// # Errors
+/// A refusal where going on would lose changes, and whatever no second try can change: a wrong
+/// password before the first success, a stream that makes no sense, a sink that failed.
+pub fn run_replication<S: ChangeSink>(
+    options: &ReplicationOptions,
+    start: Option<StartPoint>,
+    sink: &mut S,
+    progress: &Progress,
+    runtime: &Handle,
+) -> Result<(), CaptureError> {
+    let place = Place {
+        position: start.as_ref().and_then(|start| start.position),
+        resume_lsn: start.as_ref().map_or(Lsn::ZERO, |start| start.resume_lsn),
+    };
+    let source = start.map(|start| start.source);
+    let mut follower = Follower {
+        options,
+        sink,
+        progress,
+        runtime,
+        place,
+        source,
+        accept_gap: options.accept_gap,
+        streamed: false,
+    };
+    let mut delay = Delay::default();
+    while !progress.is_stopping() {
+        let error = match follower.follow() {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        progress.streaming.store(false, Ordering::Relaxed);
+        // Once it worked, everything that the connection says is worth another try: a password
+        // being rotated, a proxy being moved. Before that it is most likely a mistake.
+        if !error.is_retryable() && !(follower.streamed && error.is_connection()) {
+            return Err(error);
+        }
+        if std::mem::take(&mut follower.streamed) {
+            delay = Delay::default();
+        }
+        let wait = delay.next();
+        warn!(retry_in_ms = wait.as_millis() as u64, "waiting for {}: {error}", options.connection);
+        sleep_unless_stopped(wait, progress);
+    }
+    Ok(())
+}
+
+struct Follower<'a, S: ChangeSink> {
+    options: &'a ReplicationOptions,
+    sink: &'a mut S,
+    progress: &'a Progress,
+    runtime: &'a Handle,
+    place: Place,
+    /// The source as last seen; none before the first connection of a new journal.
+    source: Option<Source>,
+    accept_gap: bool,
+    /// Whether the last connection came as far as streaming.
+    streamed: bool,
+}
+
+impl<S: ChangeSink> Follower<'_, S> {
+    /// One connection, from its start to its end.
+    fn follow(&mut self) -> Result<(), CaptureError> {
+        let options = self.options;
+        let client = self
+            .runtime
+            .block_on(connection::connect(&options.connection))
+            .map_err(CaptureError::while_doing("connecting"))?;
+        let mut replication = ReplicationClient::connect(&options.connection)
+            .map_err(CaptureError::while_doing("connecting for replication"))?;
+        let source = self.check_source(&client, &mut replication)?;
+        let slot = self.slot(&client)?;
+        let new = self.source.is_none();
+        if new {
+            self.place.resume_lsn = slot.confirmed_flush_lsn.unwrap_or_default();
+        }
+        let stream = self.start(replication)?;
+        self.check_slot(&client)?;
+        self.sink.connected(&source, self.place.position).map_err(CaptureError::sink)?;
+        self.sink.caught_up_to(self.place.resume_lsn).map_err(CaptureError::sink)?;
+        if new {
+            info!(
+                slot = options.slot,
+                from_lsn = %self.place.resume_lsn,
+                "first start on this journal: taking the slot where it stands"
+            );
+        }
+        info!(
+            slot = options.slot,
+            publication = options.publication,
+            from_lsn = %self.place.resume_lsn,
+            "streaming from {}", options.connection
+        );
+        self.source = Some(source);
+        self.streamed = true;
+        self.accept_gap = false;
+        self.progress.streaming.store(true, Ordering::Relaxed);
+        self.stream(client, stream)
+    }
+
+    /// Hazards 3, 4 and 33: is this the source the position belongs to, and does it reach there?
+    fn check_source(
+        &mut self,
+        client: &Client,
+        replication: &mut ReplicationClient,
+    ) -> Result<Source, CaptureError> {
+        const DOING: &str = "asking the server who it is";
+        let system = replication.identify_system().map_err(CaptureError::while_doing(DOING))?;
+        let info = self
+            .runtime
+            .block_on(catalog::server_info(client))
+            .map_err(CaptureError::while_doing(DOING))?;
+        if let Some(known) = &self.source {
+            let history = if known.timeline == system.timeline {
+                Vec::new()
+            } else {
+                replication
+                    .timeline_history(system.timeline)
+                    .map_err(CaptureError::while_doing("reading the timeline history"))?
+            };
+            let start = StartPoint {
+                source: known.clone(),
+                position: self.place.position,
+                resume_lsn: self.place.resume_lsn,
+            };
+            match position::check_before_start(&start, &system, info.database_oid, &history) {
+                Err(refusal) if self.accept_gap && refusal.can_be_accepted() => {
+                    self.accept(&refusal);
+                }
+                checked => checked?,
+            }
+        }
+        Ok(Source {
+            system_identifier: system.system_identifier,
+            timeline: system.timeline,
+            database: info.database,
+            database_oid: info.database_oid,
+        })
+    }
+
+    /// Forgets the stored position, so that the slot's own becomes the start.
+    fn accept(&mut self, refusal: &Refusal) {
+        warn!("going on though changes are lost, as asked for: {refusal}");
+        self.place = Place::default();
+    }
+
+    /// The slot, which must be there and usable; decides the start where a gap was accepted.
+    fn slot(&mut self, client: &Client) -> Result<SlotInfo, CaptureError> {
+        let name = &self.options.slot;
+        let slot = self
+            .runtime
+            .block_on(slot::slot(client, name))
+            .map_err(CaptureError::while_doing("looking at the replication slot"))?;
+        let Some(slot) = slot else {
+            return Err(match &self.source {
+                None => CaptureError::not_set_up(name),
+                Some(_) => {
+                    Refusal::SlotMissing { slot: name.clone(), resume_lsn: self.place.resume_lsn }
+                        .into()
+                }
+            });
+        };
+        if slot.is_lost() {
+            return Err(Refusal::SlotLost { slot: name.clone() }.into());
+        }
+        let confirmed_lsn = slot.confirmed_flush_lsn.unwrap_or_default();
+        if self.accept_gap && self.source.is_some() {
+            match position::check_after_start(self.place.resume_lsn, confirmed_lsn) {
+                Err(refusal) if self.place.resume_lsn != Lsn::ZERO => self.accept(&refusal),
+                _ => {}
+            }
+            if self.place.resume_lsn == Lsn::ZERO {
+                self.place.resume_lsn = confirmed_lsn;
+            }
+        }
+        Ok(slot)
+    }
+
+    fn start(&self, replication: ReplicationClient) -> Result<ReplicationStream, CaptureError> {
+        let options = self.options;
+        let publications = [options.publication.clone()];
+        replication
+            .start(
+                &options.slot,
+                self.place.resume_lsn,
+                &publications,
+                StartOptions { messages: true },
+            )
+            .map_err(|error| {
+                if error.is_slot_lost() {
+                    Refusal::SlotLost { slot: options.slot.clone() }.into()
+                } else if error.is_slot_in_use() {
+                    CaptureError::while_doing(
+                        "the slot is held by another connection (another walhook, or an old one \
+                         whose end the server has not noticed yet)",
+                    )(error)
+                } else {
+                    CaptureError::while_doing("starting the replication stream")(error)
+                }
+            })
+    }
+
+    /// Hazard 3: now that nobody else can move the slot, was it moved before?
+    fn check_slot(&mut self, client: &Client) -> Result<(), CaptureError> {
+        let slot = self
+            .runtime
+            .block_on(slot::slot(client, &self.options.slot))
+            .map_err(CaptureError::while_doing("looking at the replication slot"))?;
+        let confirmed_lsn = slot.and_then(|slot| slot.confirmed_flush_lsn).unwrap_or_default();
+        Ok(position::check_after_start(self.place.resume_lsn, confirmed_lsn)?)
+    }
+
+    fn stream(&mut self, client: Client, stream: ReplicationStream) -> Result<(), CaptureError> {
+        let (runtime, connection) = (self.runtime, &self.options.connection);
+        let mut client = client;
+        let mut resolve = move |relation: OwnedRelation| -> Result<Relation, CaptureError> {
+            const DOING: &str = "reading a table's types from the catalog";
+            if client.is_closed() {
+                client = runtime
+                    .block_on(connection::connect(connection))
+                    .map_err(CaptureError::while_doing(DOING))?;
+            }
+            runtime
+                .block_on(catalog::resolve_relation(&client, &relation))
+                .map_err(CaptureError::while_doing(DOING))
+        };
+        let session = Session::new(stream, self.sink, &mut self.place, &mut resolve, self.progress);
+        session.run().map_err(|error| self.explain(error))
+    }
+
+    /// Hazards 11 and 21: what ended the stream may be the slot or the publication.
+    fn explain(&self, error: CaptureError) -> CaptureError {
+        match error.postgres() {
+            Some(postgres) if postgres.is_slot_lost() => {
+                Refusal::SlotLost { slot: self.options.slot.clone() }.into()
+            }
+            Some(postgres) if postgres.is_undefined_object() => {
+                let publication = self.options.publication.clone();
+                Refusal::PublicationMissing { publication }.into()
+            }
+            _ => error,
+        }
+    }
+}
+
+/// Grows from a quarter of a second to ten.
+#[derive(Default)]
+struct Delay(u32);
+
+impl Delay {
+    fn next(&mut self) -> Duration {
+        let delay = Duration::from_millis(250 << self.0.min(6)).min(Duration::from_secs(10));
+        self.0 += 1;
+        delay
+    }
+}
+
+fn sleep_unless_stopped(wait: Duration, progress: &Progress) {
+    let until = Instant::now() + wait;
+    while !progress.is_stopping() && Instant::now() < until {
+        thread::sleep(
+            Duration::from_millis(50).min(until.saturating_duration_since(Instant::now())),
+        );
+    }
+}

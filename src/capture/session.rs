@@ -1,0 +1,322 @@
+//! One stretch of streaming, from START_REPLICATION to its end.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::postgres::catalog::OwnedRelation;
+use crate::postgres::lsn::Lsn;
+use crate::postgres::pgoutput::{self, LogicalMessage};
+use crate::postgres::relation::{Relation, RelationId};
+use crate::postgres::replication::{ReplicationMessage, ReplicationStream, StatusUpdate};
+
+use super::change::{Change, ChangeSink, Position, Transaction};
+use super::error::CaptureError;
+use super::replication::Progress;
+
+/// How often the server hears from us though nothing happens. The server gives up after
+/// `wal_sender_timeout`, 60 s by default, and few set it below several seconds.
+const STATUS_EVERY: Duration = Duration::from_secs(1);
+/// How soon the server is told that more has become durable, and how soon a stop is noticed.
+const NOTICE_EVERY: Duration = Duration::from_millis(100);
+/// How often an idle server is asked where it is, so that the slot follows log that other
+/// databases of the cluster write.
+const ASK_EVERY: Duration = Duration::from_secs(10);
+/// The server sends every message by itself, so a busy reader that waits a moment before it reads
+/// gets many with one wake-up of either side, and both become faster.
+const GATHER: Duration = Duration::from_micros(100);
+/// Input that comes sooner than this after it was waited for means that the server is busy. Well
+/// below the time between events at a thousand a second, whose latency must not suffer.
+const BUSY_BELOW: Duration = Duration::from_micros(150);
+/// How long a stop waits for the last changes to become durable.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// What is known of the stream, kept over reconnections.
+#[derive(Debug, Default)]
+pub(super) struct Place {
+    /// The last change yielded.
+    pub(super) position: Option<Position>,
+    /// Where a new stream has to start.
+    pub(super) resume_lsn: Lsn,
+}
+
+/// Completes a table's description from the catalog.
+pub(super) type Resolve<'a> = dyn FnMut(OwnedRelation) -> Result<Relation, CaptureError> + 'a;
+
+pub(super) struct Session<'a, S: ChangeSink> {
+    pub(super) stream: ReplicationStream,
+    pub(super) sink: &'a mut S,
+    pub(super) place: &'a mut Place,
+    pub(super) resolve: &'a mut Resolve<'a>,
+    pub(super) progress: &'a Progress,
+    relations: HashMap<RelationId, Arc<Relation>>,
+    /// The transaction whose messages are coming, and the number of its changes so far.
+    open: Option<(Transaction, u64)>,
+    received_lsn: Lsn,
+    reported_lsn: Lsn,
+    status_due: Instant,
+    ask_due: Instant,
+}
+
+impl<'a, S: ChangeSink> Session<'a, S> {
+    pub(super) fn new(
+        stream: ReplicationStream,
+        sink: &'a mut S,
+        place: &'a mut Place,
+        resolve: &'a mut Resolve<'a>,
+        progress: &'a Progress,
+    ) -> Session<'a, S> {
+        let now = Instant::now();
+        let received_lsn = place.resume_lsn;
+        Session {
+            stream,
+            sink,
+            place,
+            resolve,
+            progress,
+            relations: HashMap::new(),
+            open: None,
+            received_lsn,
+            reported_lsn: Lsn::ZERO,
+            status_due: now,
+            ask_due: now + ASK_EVERY,
+        }
+    }
+
+    /// Streams until told to stop. Each round, in this order:
+    /// 1. a status update, if one is due: it never waits for data or for room downstream;
+    /// 2. hand over what was gathered, if it is enough or no more is at hand;
+    /// 3. stop, if told to;
+    /// 4. read on, a moment later while the server is busy.
+    pub(super) fn run(mut self) -> Result<(), CaptureError> {
+        let mut busy = false;
+        loop {
+            self.report_if_due()?;
+            let idle = !self.stream.has_buffered();
+            if idle || self.sink.is_full() {
+                let deadline = Instant::now() + NOTICE_EVERY;
+                if !self.sink.hand_over(deadline).map_err(CaptureError::sink)? {
+                    if self.progress.is_stopping() {
+                        break;
+                    }
+                    continue;
+                }
+            }
+            if idle {
+                if self.progress.is_stopping() {
+                    break;
+                }
+                if busy {
+                    thread::sleep(GATHER);
+                }
+                let waited_since = Instant::now();
+                let got = self.read_one(waited_since + NOTICE_EVERY)?;
+                busy = got && waited_since.elapsed() < BUSY_BELOW;
+            } else {
+                self.read_one(Instant::now())?;
+            }
+        }
+        self.finish()
+    }
+
+    /// Takes one message; `false` when none came before `deadline`.
+    fn read_one(&mut self, deadline: Instant) -> Result<bool, CaptureError> {
+        let next = self.stream.next(deadline).map_err(CaptureError::while_doing(STREAMING))?;
+        let mut taker = Taker {
+            sink: self.sink,
+            place: self.place,
+            resolve: self.resolve,
+            relations: &mut self.relations,
+            open: &mut self.open,
+        };
+        match next {
+            None => return Ok(false),
+            Some(ReplicationMessage::XLogData { wal_start, wal_end, sent_at_us, data }) => {
+                self.received_lsn = self.received_lsn.max(wal_start).max(wal_end);
+                taker.take(wal_start, sent_at_us, data)?;
+            }
+            Some(ReplicationMessage::Keepalive { wal_end, reply_requested, .. }) => {
+                self.received_lsn = self.received_lsn.max(wal_end);
+                taker.keepalive(wal_end)?;
+                if reply_requested {
+                    self.status_due = Instant::now();
+                }
+            }
+        }
+        self.progress.received(self.received_lsn);
+        Ok(true)
+    }
+
+    /// What may be reported as flushed: durable, and received in this very stream. A position kept
+    /// from another time must never reach the server, which would believe it.
+    fn flushed_lsn(&self) -> Lsn {
+        self.sink.durable_lsn().min(self.place.resume_lsn)
+    }
+
+    fn report_if_due(&mut self) -> Result<(), CaptureError> {
+        let now = Instant::now();
+        let moved = self.flushed_lsn() != self.reported_lsn;
+        let due =
+            if moved { self.status_due - (STATUS_EVERY - NOTICE_EVERY) } else { self.status_due };
+        if now < due {
+            return Ok(());
+        }
+        let ask = now >= self.ask_due;
+        if ask {
+            self.ask_due = now + ASK_EVERY;
+        }
+        self.report(ask)
+    }
+
+    fn report(&mut self, reply_requested: bool) -> Result<(), CaptureError> {
+        let flushed_lsn = self.flushed_lsn();
+        let status = StatusUpdate {
+            received_lsn: self.received_lsn,
+            flushed_lsn,
+            applied_lsn: flushed_lsn,
+            reply_requested,
+        };
+        self.stream.send_status(status).map_err(CaptureError::while_doing(STREAMING))?;
+        self.status_due = Instant::now() + STATUS_EVERY;
+        self.reported_lsn = flushed_lsn;
+        self.progress.confirmed(flushed_lsn);
+        Ok(())
+    }
+
+    /// Lets what was handed over become durable, tells the server, and says goodbye.
+    fn finish(mut self) -> Result<(), CaptureError> {
+        let deadline = Instant::now() + STOP_GRACE;
+        while Instant::now() < deadline {
+            let step = deadline.min(Instant::now() + NOTICE_EVERY);
+            let handed_over = self.sink.hand_over(step).map_err(CaptureError::sink)?;
+            if handed_over && self.sink.durable_lsn() >= self.place.resume_lsn {
+                break;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        self.report(false)?;
+        self.stream.finish().map_err(CaptureError::while_doing("ending the replication stream"))
+    }
+}
+
+const STREAMING: &str = "streaming changes";
+
+/// The parts of a session that a message changes, apart from the stream it is borrowed from.
+struct Taker<'s, 'r, S: ChangeSink> {
+    sink: &'s mut S,
+    place: &'s mut Place,
+    resolve: &'s mut Resolve<'r>,
+    relations: &'s mut HashMap<RelationId, Arc<Relation>>,
+    open: &'s mut Option<(Transaction, u64)>,
+}
+
+impl<S: ChangeSink> Taker<'_, '_, S> {
+    /// One pgoutput message, found at `wal_start`.
+    fn take(&mut self, wal_start: Lsn, sent_at_us: i64, data: &[u8]) -> Result<(), CaptureError> {
+        let message =
+            pgoutput::decode(data).map_err(|error| CaptureError::protocol(error.to_string()))?;
+        match message {
+            LogicalMessage::Begin { final_lsn, committed_at_us, xid } => {
+                if self.open.is_some() {
+                    return Err(CaptureError::protocol("a transaction begins inside another"));
+                }
+                let transaction =
+                    Transaction { commit_lsn: final_lsn, committed_at_us, xid, row_lsn: wal_start };
+                *self.open = Some((transaction, 0));
+                Ok(())
+            }
+            LogicalMessage::Commit { end_lsn, .. } => {
+                if self.open.take().is_none() {
+                    return Err(CaptureError::protocol("a commit without a transaction"));
+                }
+                self.caught_up_to(end_lsn)
+            }
+            LogicalMessage::Relation(relation) => {
+                let id = relation.id;
+                let relation = (self.resolve)(OwnedRelation::from(&relation))?;
+                self.relations.insert(id, Arc::new(relation));
+                Ok(())
+            }
+            LogicalMessage::Insert { relation, new } => {
+                let relation = self.relation(relation)?;
+                self.change(wal_start, &Change::Insert { relation: &relation, new })
+            }
+            LogicalMessage::Update { relation, old, new } => {
+                let relation = self.relation(relation)?;
+                self.change(wal_start, &Change::Update { relation: &relation, old, new })
+            }
+            LogicalMessage::Delete { relation, old } => {
+                let relation = self.relation(relation)?;
+                self.change(wal_start, &Change::Delete { relation: &relation, old })
+            }
+            LogicalMessage::Truncate { relations, .. } => {
+                for id in relations.iter() {
+                    let relation = self.relation(id)?;
+                    self.change(wal_start, &Change::Truncate { relation: &relation })?;
+                }
+                Ok(())
+            }
+            LogicalMessage::Message { transactional: true, prefix, content, .. } => {
+                self.change(wal_start, &Change::Message { prefix, content })
+            }
+            LogicalMessage::Message { transactional: false, lsn, prefix, content } => {
+                let transaction = Transaction {
+                    commit_lsn: lsn,
+                    committed_at_us: sent_at_us,
+                    xid: 0,
+                    row_lsn: lsn,
+                };
+                let position = Position { commit_lsn: lsn, ordinal: 0 };
+                self.yield_new(&transaction, position, &Change::Message { prefix, content })
+            }
+            LogicalMessage::Type { .. } | LogicalMessage::Origin { .. } => Ok(()),
+        }
+    }
+
+    fn relation(&self, id: RelationId) -> Result<Arc<Relation>, CaptureError> {
+        self.relations.get(&id).cloned().ok_or_else(|| {
+            CaptureError::protocol(format!("a row of table {} that was never described", id.0))
+        })
+    }
+
+    fn change(&mut self, row_lsn: Lsn, change: &Change<'_>) -> Result<(), CaptureError> {
+        let Some((transaction, changes)) = self.open.as_mut() else {
+            return Err(CaptureError::protocol("a change outside of any transaction"));
+        };
+        transaction.row_lsn = row_lsn;
+        let position = Position { commit_lsn: transaction.commit_lsn, ordinal: *changes };
+        *changes += 1;
+        let transaction = *transaction;
+        self.yield_new(&transaction, position, change)
+    }
+
+    /// Yields a change unless it was yielded before the stream was interrupted.
+    fn yield_new(
+        &mut self,
+        transaction: &Transaction,
+        position: Position,
+        change: &Change<'_>,
+    ) -> Result<(), CaptureError> {
+        if self.place.position.is_some_and(|taken| position <= taken) {
+            return Ok(());
+        }
+        self.sink.change(transaction, position, change).map_err(CaptureError::sink)?;
+        self.place.position = Some(position);
+        Ok(())
+    }
+
+    /// The server has sent everything of interest before `wal_end`. Inside a transaction that says
+    /// nothing yet: its rows still come.
+    fn keepalive(&mut self, wal_end: Lsn) -> Result<(), CaptureError> {
+        if self.open.is_none() { self.caught_up_to(wal_end) } else { Ok(()) }
+    }
+
+    fn caught_up_to(&mut self, lsn: Lsn) -> Result<(), CaptureError> {
+        if lsn > self.place.resume_lsn {
+            self.place.resume_lsn = lsn;
+            self.sink.caught_up_to(lsn).map_err(CaptureError::sink)?;
+        }
+        Ok(())
+    }
+}

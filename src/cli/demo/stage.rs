@@ -1,0 +1,305 @@
+//! What the demo plays on: the throwaway database, the receiver and the daemon.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use secrecy::{ExposeSecret, SecretString};
+use tempfile::TempDir;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::ledger::{Arrival, Entry, Ledger};
+use super::printer::{EventPrinter, Printer};
+use super::session::Session;
+use super::tally::Counts;
+use super::{bold, chain};
+use crate::cli::Failure;
+use crate::config::{Config, Needs};
+use crate::daemon::{self, RunOptions, Stop};
+use crate::delivery::signature::{Scheme, generate_secret};
+use crate::receiver::{Answers, Received, Receiver, ReceiverOptions, SignatureChecker, Verdict};
+use crate::throwaway::{Cluster, Options};
+
+const SCHEMA: &str = include_str!("../../../sql/demo.sql");
+const DATABASE: &str = "crm";
+const SLOT: &str = "walhook_demo";
+/// Tables and what their records are called in events.
+pub(super) const TABLES: [(&str, &str); 5] = [
+    ("people", "person"),
+    ("companies", "company"),
+    ("opportunities", "opportunity"),
+    ("notes", "note"),
+    ("tasks", "task"),
+];
+/// How long the daemon may take until it streams.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long it may take to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Everything that runs. [`strike`](Stage::strike) takes it down; dropping it does too, and waits.
+pub(super) struct Stage {
+    daemon: Daemon,
+    receiver: ReceiverTask,
+    ledger: Arc<Mutex<Ledger>>,
+    delivered: watch::Receiver<Counts>,
+    // Fields go in this order: the server before the folder beside it.
+    cluster: Cluster,
+    folder: TempDir,
+}
+
+struct ReceiverTask {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+struct Daemon {
+    stop: watch::Sender<Stop>,
+    task: JoinHandle<Result<(), Failure>>,
+    ended: bool,
+}
+
+impl Stage {
+    /// Starts everything, and returns when the daemon streams changes.
+    pub(super) async fn set(printer: &Printer) -> Result<Stage, Failure> {
+        let style = printer.events().style;
+        let began = Instant::now();
+        let cluster = start_cluster().await?;
+        printer.say(&format!(
+            "{} {} on port {} with a CRM of {} tables, ready after {:.1} s",
+            bold(style, "Postgres"),
+            cluster.binaries().version(),
+            cluster.port(),
+            TABLES.len(),
+            began.elapsed().as_secs_f64(),
+        ));
+
+        let secret = generate_secret(Scheme::Standard);
+        let ledger = Arc::new(Mutex::new(Ledger::default()));
+        let (progress, delivered) = watch::channel(Counts::default());
+        let (receiver, endpoint) =
+            start_receiver(&secret, ledger.clone(), progress, printer.events()).await?;
+        printer
+            .say(&format!("{} at {endpoint}, which verifies signatures", bold(style, "Receiver")));
+
+        let folder =
+            tempfile::Builder::new().prefix("walhook-demo-").tempdir().map_err(|error| {
+                Failure::failed(format_args!("cannot make a temporary folder: {error}"))
+            })?;
+        let config = configuration(folder.path(), &cluster.url(DATABASE), &endpoint, &secret)?;
+        let daemon = start_daemon(config);
+        let mut stage = Stage { daemon, receiver, ledger, delivered, cluster, folder };
+        tokio::select! {
+            streaming = stage.streaming() => streaming?,
+            failure = daemon_ended(&mut stage.daemon) => return Err(failure),
+        }
+        printer.say(&format!("{} streams from slot {SLOT}\n", bold(style, "walhook")));
+        Ok(stage)
+    }
+
+    /// The connection string of the CRM.
+    pub(super) fn database_url(&self) -> String {
+        self.cluster.url(DATABASE)
+    }
+
+    pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        lock(&self.ledger)
+    }
+
+    /// Waits until the daemon ends by itself, which it should not.
+    pub(super) async fn daemon_ended(&mut self) -> Failure {
+        daemon_ended(&mut self.daemon).await
+    }
+
+    /// Waits until as much arrived as was committed, or nothing new did for `patience`.
+    pub(super) async fn all_arrived(&mut self, committed: &Counts, patience: Duration) {
+        while !self.delivered.borrow_and_update().covers(committed) {
+            match tokio::time::timeout(patience, self.delivered.changed()).await {
+                Ok(Ok(())) => {}
+                _ => return,
+            }
+        }
+    }
+
+    /// Stops the daemon as Ctrl-C would, then the receiver.
+    pub(super) async fn drain(&mut self) -> Result<(), Failure> {
+        self.daemon.stop.send_replace(Stop::Drain);
+        let daemon = &mut self.daemon;
+        let ended = if daemon.ended {
+            Ok(())
+        } else {
+            match tokio::time::timeout(STOP_TIMEOUT, &mut daemon.task).await {
+                Ok(result) => {
+                    daemon.ended = true;
+                    result.unwrap_or_else(|error| Err(Failure::failed(chain(&error))))
+                }
+                Err(_) => Err(Failure::failed(format_args!(
+                    "walhook did not stop within {} s after it was told to",
+                    STOP_TIMEOUT.as_secs()
+                ))),
+            }
+        };
+        self.receiver.stop.send_replace(true);
+        let _ = (&mut self.receiver.task).await;
+        ended
+    }
+
+    /// Takes everything down and removes it.
+    pub(super) async fn strike(self) {
+        self.daemon.stop.send_replace(Stop::Now);
+        self.receiver.stop.send_replace(true);
+        let Stage { mut daemon, receiver, cluster, folder, .. } = self;
+        if !daemon.ended {
+            let _ = tokio::time::timeout(STOP_TIMEOUT, &mut daemon.task).await;
+        }
+        let _ = receiver.task.await;
+        let _ = tokio::task::spawn_blocking(move || {
+            drop(cluster);
+            drop(folder);
+        })
+        .await;
+    }
+
+    /// Waits until the slot has a reader: from then on nothing that is committed can be missed.
+    async fn streaming(&self) -> Result<(), Failure> {
+        let failed = |error| {
+            Failure::failed(format_args!("cannot watch the demo's slot: {}", chain(&error)))
+        };
+        let session = Session::connect(&self.database_url()).await.map_err(failed)?;
+        let deadline = Instant::now() + START_TIMEOUT;
+        let sql = "select 1 from pg_replication_slots where slot_name = $1 and active";
+        while session.client().query_opt(sql, &[&SLOT]).await.map_err(failed)?.is_none() {
+            if Instant::now() > deadline {
+                return Err(Failure::failed(format_args!(
+                    "walhook did not begin to stream within {} s: run it again with -v to see why",
+                    START_TIMEOUT.as_secs()
+                )));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+}
+
+fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
+    ledger.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A server with the CRM in it. It keeps the promises of a real one: commits wait for the disk.
+async fn start_cluster() -> Result<Cluster, Failure> {
+    let cluster =
+        tokio::task::spawn_blocking(|| Cluster::start(&Options::new().own_identity().fsync(true)))
+            .await
+            .map_err(|error| Failure::failed(chain(&error)))?
+            .map_err(|error| Failure::failed(chain(&error)))?;
+    let failed =
+        |error| Failure::failed(format_args!("cannot load the demo's tables: {}", chain(&error)));
+    let session = Session::connect(&cluster.url("postgres")).await.map_err(failed)?;
+    session.client().batch_execute(&format!("create database {DATABASE}")).await.map_err(failed)?;
+    let session = Session::connect(&cluster.url(DATABASE)).await.map_err(failed)?;
+    session.client().batch_execute(SCHEMA).await.map_err(failed)?;
+    Ok(cluster)
+}
+
+async fn start_receiver(
+    secret: &SecretString,
+    ledger: Arc<Mutex<Ledger>>,
+    progress: watch::Sender<Counts>,
+    printer: EventPrinter,
+) -> Result<(ReceiverTask, String), Failure> {
+    let checker =
+        SignatureChecker::new(std::slice::from_ref(secret), None).map_err(Failure::failed)?;
+    let receiver = Receiver::bind(ReceiverOptions {
+        bind: ([127, 0, 0, 1], 0).into(),
+        checker,
+        max_body_bytes: 64 << 20,
+        answers: Answers::default(),
+        forward_to: None,
+    })
+    .await
+    .map_err(Failure::failed)?;
+    let endpoint = format!("http://{}/webhooks", receiver.address());
+    let (stop, mut stopped) = watch::channel(false);
+    let stopped = async move {
+        let _ = stopped.wait_for(|&stop| stop).await;
+    };
+    let show = move |received: &Received| show(received, &ledger, &progress, &printer);
+    let task = tokio::spawn(receiver.run(stopped, show));
+    Ok((ReceiverTask { stop, task }, endpoint))
+}
+
+/// Books a request, and prints it if it is news.
+fn show(
+    received: &Received,
+    ledger: &Mutex<Ledger>,
+    progress: &watch::Sender<Counts>,
+    printer: &EventPrinter,
+) {
+    let now = jiff::Timestamp::now();
+    let arrival = Arrival {
+        body: &received.body,
+        verified: matches!(received.verdict, Verdict::Genuine(_)),
+        answered_at_us: now.as_microsecond(),
+    };
+    let (entry, delivered) = {
+        let mut ledger = lock(ledger);
+        (ledger.book(&arrival), ledger.delivered())
+    };
+    match entry {
+        Entry::New { event, latency_us } => {
+            printer.print(|style| {
+                let time = now.to_zoned(jiff::tz::TimeZone::system()).strftime("%H:%M:%S%.3f");
+                style.event(&event, latency_us, &time.to_string())
+            });
+            progress.send_replace(delivered);
+        }
+        Entry::Repeat => {
+            printer.print(|_| "             a repeat of an event that came before".to_owned())
+        }
+        Entry::Forged => printer.print(|_| format!("             REFUSED: {:?}", received.verdict)),
+        Entry::Unreadable => {
+            printer.print(|_| "             REFUSED: signed, but no event".to_owned())
+        }
+    }
+}
+
+/// The configuration as a user would write it.
+fn configuration(
+    folder: &Path,
+    source: &str,
+    endpoint: &str,
+    secret: &SecretString,
+) -> Result<Config, Failure> {
+    let mut text = format!(
+        "[source]\nurl = '{source}'\nslot = '{SLOT}'\npublication = '{SLOT}'\ncreate = true\n\n\
+         [[endpoint]]\nname = 'receiver'\nurl = '{endpoint}'\nsecret = '{}'\n\n\
+         [journal]\npath = 'walhook.db'\n",
+        secret.expose_secret()
+    );
+    for (table, record) in TABLES {
+        text.push_str(&format!("\n[[table]]\nname = 'public.{table}'\nrecord = '{record}'\n"));
+    }
+    let path = folder.join("walhook.toml");
+    Ok(Config::parse(&path, &text, Needs::Everything, &|_| None)?)
+}
+
+/// Starts the daemon in this process.
+fn start_daemon(config: Config) -> Daemon {
+    let (stop, stopped) = watch::channel(Stop::Run);
+    let task = tokio::spawn(async move {
+        daemon::run(config, RunOptions::default(), stopped)
+            .await
+            .map_err(|error| Failure::failed(chain(&error)))
+    });
+    Daemon { stop, task, ended: false }
+}
+
+async fn daemon_ended(daemon: &mut Daemon) -> Failure {
+    let ended = (&mut daemon.task).await;
+    daemon.ended = true;
+    match ended {
+        Ok(Ok(())) => Failure::failed("walhook stopped by itself, without saying why"),
+        Ok(Err(failure)) => failure,
+        Err(error) => Failure::failed(chain(&error)),
+    }
+}

@@ -1,0 +1,241 @@
+//! The daemon: wires the rooms together, owns their tasks, and stops in two phases.
+//!
+//! Capture runs on a thread of its own, since it reads a socket without a pause. The journal has
+//! its writer thread. Dispatchers are tasks of the runtime. Stopping turns the intake off first
+//! (capture, and new attempts), then lets what is in flight finish, and last closes the journal.
+
+mod error;
+mod prepare;
+mod sink;
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tracing::{error, info, warn};
+
+pub use crate::delivery::Stop;
+pub use error::DaemonError;
+
+use crate::capture::{
+    CaptureError, Progress, ReplicationOptions, Source, StartPoint, run_replication,
+};
+use crate::config::{Config, SourceConfig, TableConfig};
+use crate::delivery::{DeliveryError, Dispatcher, EndpointOptions};
+use crate::event::TableRule;
+use crate::journal::{Journal, JournalOptions, JournalWriter};
+
+use sink::{JournalSink, RulesParts};
+
+/// What is decided at the start of one run and not in the configuration.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RunOptions {
+    /// Go on at the slot's position where the journal's doesn't fit, and lose what lies between.
+    pub accept_gap: bool,
+}
+
+/// Runs until `stop` says otherwise, or until something happens that only a person can mend.
+///
+/// `Stop::Drain` ends capture, lets requests in flight finish (for `stop_grace` at most), makes
+/// the checkpoint durable and tells the server; `Stop::Now` does not wait for requests.
+///
+/// # Errors
+/// See [`DaemonError`]; what is in flight is finished before it is returned.
+pub async fn run(
+    config: Config,
+    options: RunOptions,
+    stop: watch::Receiver<Stop>,
+) -> Result<(), DaemonError> {
+    let (journal, writer) = Journal::open(JournalOptions {
+        retain: config.journal.retain,
+        max_size_bytes: config.journal.max_size_bytes,
+        ..JournalOptions::new(&config.journal.path)
+    })?;
+    if config.source.create && journal.checkpoint().is_none() {
+        let mut stopped = stop.clone();
+        tokio::select! {
+            prepared = prepare::source(&config.source, &config.tables) => prepared?,
+            _ = stopped.wait_for(|stop| *stop != Stop::Run) => return Ok(writer.stop()?),
+        }
+    }
+    let grace = config.daemon.stop_grace;
+    let dispatchers = Dispatchers::start(config.endpoints, &journal).await?;
+    let capture = start_capture(&config.source, &config.tables, &options, &journal)?;
+    Running { capture, dispatchers, writer, grace }.until_stopped(stop).await
+}
+
+/// Everything that has to be stopped in order.
+struct Running {
+    capture: RunningCapture,
+    dispatchers: Dispatchers,
+    writer: JournalWriter,
+    grace: Duration,
+}
+
+impl Running {
+    /// Waits for the first of:
+    /// 1. the order to stop;
+    /// 2. the end of capture, which is always an error here;
+    /// 3. the end of a dispatcher with an error.
+    ///
+    /// Then stops everything in order.
+    async fn until_stopped(mut self, mut stop: watch::Receiver<Stop>) -> Result<(), DaemonError> {
+        let mut captured = None;
+        let ended = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop != Stop::Run) => Ok(()),
+            result = &mut self.capture.result => {
+                let result = flatten(result);
+                captured = Some(());
+                result
+            }
+            error = self.dispatchers.failed() => Err(error),
+        };
+        if ended.is_ok() {
+            info!("stopping: no new work is taken, requests in flight may finish");
+        }
+        self.capture.progress.stop();
+        self.dispatchers.stop(Stop::Drain);
+        let now = async { stop.wait_for(|stop| *stop == Stop::Now).await.map(|_| ()) };
+        let drained = tokio::select! {
+            biased;
+            Ok(()) = now => false,
+            () = tokio::time::sleep(self.grace) => {
+                warn!(
+                    "requests were still in flight after {:?}; their events are sent again at the \
+                     next start",
+                    self.grace
+                );
+                false
+            }
+            () = self.dispatchers.drained() => true,
+        };
+        if !drained {
+            self.dispatchers.stop(Stop::Now);
+            self.dispatchers.drained().await;
+        }
+        let captured = match captured {
+            Some(()) => Ok(()),
+            None => flatten(self.capture.result.await),
+        };
+        let closed = self.writer.stop().map_err(DaemonError::from);
+        ended.and(captured).and(closed)
+    }
+}
+
+fn flatten(
+    result: Result<Result<(), CaptureError>, oneshot::error::RecvError>,
+) -> Result<(), DaemonError> {
+    match result {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(DaemonError::internal("the capture thread ended without a word")),
+    }
+}
+
+struct RunningCapture {
+    progress: Arc<Progress>,
+    result: oneshot::Receiver<Result<(), CaptureError>>,
+}
+
+fn start_capture(
+    source: &SourceConfig,
+    tables: &[TableConfig],
+    options: &RunOptions,
+    journal: &Journal,
+) -> Result<RunningCapture, DaemonError> {
+    let replication = ReplicationOptions {
+        connection: source.connection.clone(),
+        slot: source.slot.clone(),
+        publication: source.publication.clone(),
+        accept_gap: options.accept_gap,
+    };
+    let rules = RulesParts {
+        tables: tables
+            .iter()
+            .map(|table| TableRule {
+                schema: table.schema.clone(),
+                name: table.name.clone(),
+                record: table.record.clone(),
+            })
+            .collect(),
+        int8_as_string: source.int8_as_string,
+    };
+    let start = start_point(journal);
+    let mut sink = JournalSink::new(journal.clone(), source.slot.clone(), rules);
+    let progress = Arc::new(Progress::default());
+    let shared = Arc::clone(&progress);
+    let runtime = tokio::runtime::Handle::current();
+    let (done, result) = oneshot::channel();
+    thread::Builder::new()
+        .name("capture".to_owned())
+        .spawn(move || {
+            let result = run_replication(&replication, start, &mut sink, &shared, &runtime);
+            // Nobody waits any more when the daemon leaves at once.
+            let _ = done.send(result);
+        })
+        .map_err(|error| DaemonError::internal(format!("no thread for capture: {error}")))?;
+    Ok(RunningCapture { progress, result })
+}
+
+/// Where the journal says the last run stopped; nothing for a new journal.
+fn start_point(journal: &Journal) -> Option<StartPoint> {
+    let (identity, checkpoint) = (journal.identity()?, journal.checkpoint()?);
+    Some(StartPoint {
+        source: Source {
+            system_identifier: identity.system_identifier,
+            timeline: identity.timeline,
+            database: identity.database,
+            database_oid: identity.database_oid,
+        },
+        position: (checkpoint.position != Default::default()).then_some(checkpoint.position),
+        resume_lsn: checkpoint.resume_lsn,
+    })
+}
+
+struct Dispatchers {
+    stop: watch::Sender<Stop>,
+    tasks: FuturesUnordered<JoinHandle<Result<(), DeliveryError>>>,
+}
+
+impl Dispatchers {
+    async fn start(
+        endpoints: Vec<EndpointOptions>,
+        journal: &Journal,
+    ) -> Result<Dispatchers, DaemonError> {
+        let stop = watch::Sender::new(Stop::Run);
+        let tasks = FuturesUnordered::new();
+        for endpoint in endpoints {
+            let dispatcher = Dispatcher::start(endpoint, journal.clone()).await?;
+            tasks.push(tokio::spawn(dispatcher.run(stop.subscribe())));
+        }
+        Ok(Dispatchers { stop, tasks })
+    }
+
+    fn stop(&self, stop: Stop) {
+        self.stop.send_replace(stop);
+    }
+
+    /// The first error of a dispatcher; never ready as long as all is well.
+    async fn failed(&mut self) -> DaemonError {
+        while let Some(ended) = self.tasks.next().await {
+            match ended {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return error.into(),
+                Err(panic) => return DaemonError::internal(format!("a dispatcher: {panic}")),
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// Waits until all have ended; errors at this point are logged only.
+    async fn drained(&mut self) {
+        while let Some(ended) = self.tasks.next().await {
+            if let Ok(Err(problem)) = ended {
+                error!("{problem}");
+            }
+        }
+    }
+}

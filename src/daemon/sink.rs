@@ -1,0 +1,146 @@
+//! From capture to the journal: applies the event rules and hands batches over.
+
+use std::time::{Duration, Instant};
+
+use crate::capture::{Change, ChangeSink, Position, Source, Transaction};
+use crate::event::{EventBatch, EventRules, RulesOptions, TableRule};
+use crate::journal::{Append, Checkpoint, Journal, SourceIdentity};
+use crate::postgres::lsn::Lsn;
+
+use super::error::DaemonError;
+
+/// Enough for one journal transaction: more would make outcomes of deliveries wait behind it.
+const FULL_EVENTS: usize = 256;
+/// The same in bytes.
+const FULL_BYTES: usize = 256 * 1024;
+/// How often a position that moves without events is written down.
+const QUIET_CHECKPOINT_EVERY: Duration = Duration::from_millis(50);
+
+/// What the rules need besides the source's identity, which only the connection tells.
+pub(super) struct RulesParts {
+    pub(super) tables: Vec<TableRule>,
+    pub(super) int8_as_string: bool,
+}
+
+pub(super) struct JournalSink {
+    journal: Journal,
+    slot: String,
+    parts: RulesParts,
+    rules: Option<EventRules>,
+    batch: EventBatch,
+    /// What was given to the journal and didn't find room yet.
+    waiting: Option<Append>,
+    position: Position,
+    resume_lsn: Lsn,
+    /// Whether the position moved since the journal was told.
+    moved: bool,
+    quiet_checkpoint_due: Instant,
+}
+
+impl JournalSink {
+    pub(super) fn new(journal: Journal, slot: String, parts: RulesParts) -> JournalSink {
+        let checkpoint = journal.checkpoint();
+        JournalSink {
+            journal,
+            slot,
+            parts,
+            rules: None,
+            batch: EventBatch::default(),
+            waiting: None,
+            position: checkpoint.as_ref().map(|stored| stored.position).unwrap_or_default(),
+            resume_lsn: checkpoint.as_ref().map(|stored| stored.resume_lsn).unwrap_or_default(),
+            moved: false,
+            quiet_checkpoint_due: Instant::now(),
+        }
+    }
+}
+
+impl ChangeSink for JournalSink {
+    type Error = DaemonError;
+
+    fn connected(
+        &mut self,
+        source: &Source,
+        position: Option<Position>,
+    ) -> Result<(), DaemonError> {
+        // Usually what it is already. A stream that starts afresh may be behind it, and its changes
+        // must not be taken for known ones after the next restart.
+        self.position = position.unwrap_or_default();
+        self.rules = Some(EventRules::new(RulesOptions {
+            system_identifier: source.system_identifier,
+            database_oid: source.database_oid,
+            database: source.database.clone(),
+            capture: "replication",
+            tables: self.parts.tables.clone(),
+            int8_as_string: self.parts.int8_as_string,
+            message_prefix: "walhook".to_owned(),
+        }));
+        let identity = SourceIdentity {
+            system_identifier: source.system_identifier,
+            database_oid: source.database_oid,
+            database: source.database.clone(),
+            timeline: source.timeline,
+            slot: self.slot.clone(),
+        };
+        if self.journal.identity().as_ref() != Some(&identity) {
+            self.journal.set_identity(identity)?;
+        }
+        Ok(())
+    }
+
+    fn change(
+        &mut self,
+        transaction: &Transaction,
+        position: Position,
+        change: &Change<'_>,
+    ) -> Result<(), DaemonError> {
+        let Some(rules) = self.rules.as_mut() else {
+            return Err(DaemonError::internal("a change came before its source was known"));
+        };
+        rules.apply(transaction, position, change, &mut self.batch)?;
+        self.position = position;
+        self.moved = true;
+        Ok(())
+    }
+
+    fn caught_up_to(&mut self, resume_lsn: Lsn) -> Result<(), DaemonError> {
+        self.moved |= resume_lsn != self.resume_lsn;
+        self.resume_lsn = resume_lsn;
+        Ok(())
+    }
+
+    fn hand_over(&mut self, deadline: Instant) -> Result<bool, DaemonError> {
+        loop {
+            let append = match self.waiting.take() {
+                Some(append) => append,
+                None if !self.moved => return Ok(true),
+                None if self.batch.is_empty() && Instant::now() < self.quiet_checkpoint_due => {
+                    return Ok(true);
+                }
+                None => {
+                    self.moved = false;
+                    self.quiet_checkpoint_due = Instant::now() + QUIET_CHECKPOINT_EVERY;
+                    Append {
+                        events: std::mem::take(&mut self.batch),
+                        checkpoint: Checkpoint {
+                            position: self.position,
+                            resume_lsn: self.resume_lsn,
+                        },
+                    }
+                }
+            };
+            if let Err(append) = self.journal.append(append, deadline)? {
+                self.waiting = Some(append);
+                return Ok(false);
+            }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.batch.len() >= FULL_EVENTS || self.batch.bytes() >= FULL_BYTES
+    }
+
+    fn durable_lsn(&self) -> Lsn {
+        self.journal.durable_lsn()
+    }
+}

@@ -1,0 +1,178 @@
+//! What is worked out once per table: names, escaped keys, what a record is ordered by.
+
+use std::sync::Arc;
+
+use super::envelope::{self, Source};
+use super::lanes::LaneHash;
+use crate::postgres::pgoutput::{TupleData, TupleValue};
+use crate::postgres::relation::{Relation, RelationId, ReplicaIdentity};
+
+/// What happened to a record or its table.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Verb {
+    Created,
+    Updated,
+    Deleted,
+    Truncated,
+}
+
+/// How one table's changes become events.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) relation: Arc<Relation>,
+    /// An event's name and the part of the envelope that says it, by [`Verb`].
+    verbs: [(Arc<str>, Vec<u8>); 4],
+    /// Each column's name as a JSON key: `"first_name":`.
+    keys: Vec<Vec<u8>>,
+    /// Bytes of all keys.
+    pub(super) keys_bytes: usize,
+    /// The start of the `source` object.
+    pub(super) source: Vec<u8>,
+    /// Hash of schema and table.
+    lane: LaneHash,
+    order: Order,
+}
+
+/// What tells a record from others.
+#[derive(Debug)]
+enum Order {
+    /// For each column up to the last that matters, whether it does.
+    Columns(Vec<bool>),
+    /// There is no key, but old rows are known: all columns.
+    Row,
+    /// Nothing does.
+    None,
+}
+
+impl Plan {
+    pub(super) fn new(relation: Arc<Relation>, record: &str, source: &Source) -> Plan {
+        let verb = |verb: &str| {
+            let name = format!("{record}.{verb}");
+            let naming = envelope::naming(&name);
+            (Arc::from(name), naming)
+        };
+        let key = |name: &str| {
+            let mut key = Vec::with_capacity(name.len() + 3);
+            envelope::quoted(&mut key, name);
+            key.push(b':');
+            key
+        };
+        let keys: Vec<_> = relation.columns.iter().map(|column| key(&column.name)).collect();
+        Plan {
+            verbs: [verb("created"), verb("updated"), verb("deleted"), verb("truncated")],
+            keys_bytes: keys.iter().map(|key| key.len() + 1).sum(),
+            keys,
+            source: source.of_table(&relation.schema, &relation.name),
+            lane: LaneHash::of(&[relation.schema.as_bytes(), relation.name.as_bytes()]),
+            order: Order::of(&relation),
+            relation,
+        }
+    }
+
+    pub(super) fn name(&self, verb: Verb) -> &Arc<str> {
+        &self.verbs[verb as usize].0
+    }
+
+    pub(super) fn naming(&self, verb: Verb) -> &[u8] {
+        &self.verbs[verb as usize].1
+    }
+
+    /// A column's name as a JSON key, with its colon.
+    pub(super) fn key(&self, column: usize) -> &[u8] {
+        &self.keys[column]
+    }
+
+    /// A column's name as a JSON string.
+    pub(super) fn quoted_name(&self, column: usize) -> &[u8] {
+        self.keys[column].strip_suffix(b":").unwrap_or_default()
+    }
+
+    /// The lane of the table as a whole.
+    pub(super) fn table_lane(&self) -> i64 {
+        self.lane.lane()
+    }
+
+    /// The lane of a record; a value that was not sent is taken from its old row. `None` where
+    /// nothing tells the table's records apart.
+    pub(super) fn lane(&self, row: TupleData<'_>, old: Option<TupleData<'_>>) -> Option<i64> {
+        let mut old = old.map(|old| old.iter());
+        let mut hash = self.lane;
+        let matters = match &self.order {
+            Order::None => return None,
+            Order::Row => &[][..],
+            Order::Columns(matters) => matters,
+        };
+        let mut matters = matters.iter();
+        for value in row {
+            let old = old.as_mut().and_then(Iterator::next);
+            match (&self.order, matters.next()) {
+                (Order::Row, _) | (_, Some(true)) => {}
+                (_, Some(false)) => continue,
+                (_, None) => break,
+            }
+            let value = match (value, old) {
+                (TupleValue::UnchangedToast, Some(old)) => old,
+                (value, _) => value,
+            };
+            hash = match value {
+                TupleValue::Text(text) => hash.with(text),
+                TupleValue::Null | TupleValue::UnchangedToast => hash.with_absent(),
+            };
+        }
+        Some(hash.lane())
+    }
+}
+
+impl Order {
+    fn of(relation: &Relation) -> Order {
+        let identity = || relation.columns.iter().map(|column| column.in_replica_identity);
+        let primary_key =
+            || (0..relation.columns.len()).map(|column| relation.key.contains(&column));
+        // Old rows tell the columns of the replica identity and no others, so an update or delete
+        // can be ordered by nothing else, whatever the primary key is.
+        let named =
+            matches!(relation.replica_identity, ReplicaIdentity::Default | ReplicaIdentity::Index)
+                && identity().any(|matters| matters);
+        let mut matters: Vec<bool> =
+            if named { identity().collect() } else { primary_key().collect() };
+        matters.truncate(matters.iter().rposition(|&matters| matters).map_or(0, |last| last + 1));
+        match relation.replica_identity {
+            _ if !matters.is_empty() => Order::Columns(matters),
+            ReplicaIdentity::Full => Order::Row,
+            _ => Order::None,
+        }
+    }
+}
+
+/// The plans of the tables seen, with nothing for those that no rule names.
+#[derive(Debug, Default)]
+pub(super) struct Plans {
+    plans: std::collections::HashMap<RelationId, (Arc<Relation>, Option<Plan>)>,
+}
+
+impl Plans {
+    /// Tables may come and go for years; forgetting a plan only costs making it again.
+    const MOST: usize = 10_000;
+
+    /// The plan of a table, made by `make` where there is none for exactly this relation.
+    pub(super) fn of(
+        &mut self,
+        relation: &Arc<Relation>,
+        make: impl FnOnce(&Arc<Relation>) -> Option<Plan>,
+    ) -> Option<&Plan> {
+        use std::collections::hash_map::Entry;
+        if self.plans.len() >= Plans::MOST && !self.plans.contains_key(&relation.id) {
+            self.plans.clear();
+        }
+        let entry = match self.plans.entry(relation.id) {
+            Entry::Occupied(mut entry) => {
+                if !Arc::ptr_eq(&entry.get().0, relation) {
+                    entry.insert((relation.clone(), make(relation)));
+                }
+                entry.into_mut()
+            }
+            Entry::Vacant(entry) => entry.insert((relation.clone(), make(relation))),
+        };
+        entry.1.as_ref()
+    }
+}
