@@ -129,8 +129,9 @@ impl DemoArgs {
         }
         let tally = traffic.stop().await.map_err(|error| Failure::failed(chain(&error)))?;
         printer.say("Traffic stopped; waiting for what is still on its way.");
+        let all_arrived = stage.all_arrived(tally.committed.clone(), PATIENCE);
         tokio::select! {
-            () = stage.all_arrived(&tally.committed, PATIENCE) => {}
+            () = all_arrived => {}
             () = signals.next() => printer.say("Not waiting any longer."),
             failure = stage.daemon_ended() => return Err(failure),
         }

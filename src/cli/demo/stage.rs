@@ -89,8 +89,9 @@ impl Stage {
         let config = configuration(folder.path(), &cluster.url(DATABASE), &endpoint, &secret)?;
         let daemon = start_daemon(config);
         let mut stage = Stage { daemon, receiver, ledger, delivered, cluster, folder };
+        let url = stage.database_url();
         tokio::select! {
-            streaming = stage.streaming() => streaming?,
+            streaming = streaming(&url) => streaming?,
             failure = daemon_ended(&mut stage.daemon) => return Err(failure),
         }
         printer.say(&format!("{} streams from slot {SLOT}\n", bold(style, "walhook")));
@@ -112,11 +113,18 @@ impl Stage {
     }
 
     /// Waits until as much arrived as was committed, or nothing new did for `patience`.
-    pub(super) async fn all_arrived(&mut self, committed: &Counts, patience: Duration) {
-        while !self.delivered.borrow_and_update().covers(committed) {
-            match tokio::time::timeout(patience, self.delivered.changed()).await {
-                Ok(Ok(())) => {}
-                _ => return,
+    pub(super) fn all_arrived(
+        &self,
+        committed: Counts,
+        patience: Duration,
+    ) -> impl Future<Output = ()> + use<> {
+        let mut delivered = self.delivered.clone();
+        async move {
+            while !delivered.borrow_and_update().covers(&committed) {
+                match tokio::time::timeout(patience, delivered.changed()).await {
+                    Ok(Ok(())) => {}
+                    _ => return,
+                }
             }
         }
     }
@@ -159,26 +167,25 @@ impl Stage {
         })
         .await;
     }
+}
 
-    /// Waits until the slot has a reader: from then on nothing that is committed can be missed.
-    async fn streaming(&self) -> Result<(), Failure> {
-        let failed = |error| {
-            Failure::failed(format_args!("cannot watch the demo's slot: {}", chain(&error)))
-        };
-        let session = Session::connect(&self.database_url()).await.map_err(failed)?;
-        let deadline = Instant::now() + START_TIMEOUT;
-        let sql = "select 1 from pg_replication_slots where slot_name = $1 and active";
-        while session.client().query_opt(sql, &[&SLOT]).await.map_err(failed)?.is_none() {
-            if Instant::now() > deadline {
-                return Err(Failure::failed(format_args!(
-                    "walhook did not begin to stream within {} s: run it again with -v to see why",
-                    START_TIMEOUT.as_secs()
-                )));
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+/// Waits until the slot has a reader: from then on nothing that is committed can be missed.
+async fn streaming(url: &str) -> Result<(), Failure> {
+    let failed =
+        |error| Failure::failed(format_args!("cannot watch the demo's slot: {}", chain(&error)));
+    let session = Session::connect(url).await.map_err(failed)?;
+    let deadline = Instant::now() + START_TIMEOUT;
+    let sql = "select 1 from pg_replication_slots where slot_name = $1 and active";
+    while session.client().query_opt(sql, &[&SLOT]).await.map_err(failed)?.is_none() {
+        if Instant::now() > deadline {
+            return Err(Failure::failed(format_args!(
+                "walhook did not begin to stream within {} s: run it again with -v to see why",
+                START_TIMEOUT.as_secs()
+            )));
         }
-        Ok(())
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    Ok(())
 }
 
 fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
