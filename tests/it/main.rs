@@ -2,6 +2,7 @@
 
 mod catalog;
 mod check;
+mod commands;
 mod crash;
 mod data;
 mod harness;
