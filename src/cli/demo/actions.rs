@@ -51,7 +51,8 @@ const MIX: &[(Action, u32)] = &[
 impl Action {
     /// What somebody does next.
     fn next(rng: &mut StdRng) -> Action {
-        MIX.choose_weighted(rng, |(_, weight)| *weight).map_or(Action::SignUp, |(action, _)| *action)
+        MIX.choose_weighted(rng, |(_, weight)| *weight)
+            .map_or(Action::SignUp, |(action, _)| *action)
     }
 }
 
@@ -122,8 +123,13 @@ impl<'a> Work<'a> {
     async fn create_company(&mut self) -> Result<i64, tokio_postgres::Error> {
         let (name, address) = (words::company(self.rng), words::address(self.rng));
         let employees = self.rng.random_range(1..2_000);
-        let revenue = (!self.rng.random_bool(0.2))
-            .then(|| format!("{}.{:02}", self.rng.random_range(50_000..90_000_000), self.rng.random_range(0..100)));
+        let revenue = (!self.rng.random_bool(0.2)).then(|| {
+            format!(
+                "{}.{:02}",
+                self.rng.random_range(50_000..90_000_000),
+                self.rng.random_range(0..100)
+            )
+        });
         let tags = vec![words::tag(self.rng)];
         let id = self
             .create(
@@ -174,10 +180,13 @@ impl<'a> Work<'a> {
     async fn open_opportunity(&mut self) -> Done {
         let contact = self.known.people.pick(self.rng);
         let name = words::deal(self.rng);
-        let amount = self
-            .rng
-            .random_bool(0.9)
-            .then(|| format!("{}.{:02}", self.rng.random_range(500..250_000), self.rng.random_range(0..4) * 25));
+        let amount = self.rng.random_bool(0.9).then(|| {
+            format!(
+                "{}.{:02}",
+                self.rng.random_range(500..250_000),
+                self.rng.random_range(0..4) * 25
+            )
+        });
         let days = self.rng.random_range(7..120);
         let id = self
             .create(
@@ -330,7 +339,8 @@ impl<'a> Work<'a> {
 
     /// A list from a trade fair, in one statement.
     async fn import(&mut self) -> Done {
-        let people: Vec<_> = (0..self.rng.random_range(5..20)).map(|_| words::person(self.rng)).collect();
+        let people: Vec<_> =
+            (0..self.rng.random_range(5..20)).map(|_| words::person(self.rng)).collect();
         let first_names: Vec<_> = people.iter().map(|person| person.first_name).collect();
         let last_names: Vec<_> = people.iter().map(|person| person.last_name).collect();
         let emails: Vec<_> = people.iter().map(|person| person.email.as_str()).collect();
@@ -339,13 +349,18 @@ impl<'a> Work<'a> {
              from unnest($1::text[], $2::text[], $3::text[]) as list (first_name, last_name, email)
              returning id::text";
         let statement = self.session.statement(sql).await?;
-        let rows = self.session.client().query(&statement, &[&first_names, &last_names, &emails]).await?;
+        let rows =
+            self.session.client().query(&statement, &[&first_names, &last_names, &emails]).await?;
         self.counts.created += rows.len() as u64;
         self.fresh.extend(rows.iter().map(|row| Fresh::Person(row.get(0))));
         Ok(())
     }
 
-    async fn create<T>(&mut self, sql: &'static str, params: Params<'_>) -> Result<T, tokio_postgres::Error>
+    async fn create<T>(
+        &mut self,
+        sql: &'static str,
+        params: Params<'_>,
+    ) -> Result<T, tokio_postgres::Error>
     where
         T: for<'r> tokio_postgres::types::FromSql<'r>,
     {

@@ -48,7 +48,9 @@ pub(super) async fn compare(
         let records = told.get(table).map(Vec::as_slice).unwrap_or_default();
         for page in records.chunks(PAGE) {
             let keys: Vec<&str> = page.iter().map(|(key, _)| key.as_str()).collect();
-            let sql = format!("select id::text, to_jsonb(t)::text from {table} t where id::text = any ($1)");
+            let sql = format!(
+                "select id::text, to_jsonb(t)::text from {table} t where id::text = any ($1)"
+            );
             let rows = session.client().query(&sql, &[&keys]).await?;
             let rows: HashMap<String, String> =
                 rows.iter().map(|row| (row.get(0), row.get(1))).collect();

@@ -80,9 +80,9 @@ impl Ledger {
             Kind::Custom => self.delivered.custom += 1,
         }
         self.follow(id, &event);
-        let latency_us = event
-            .committed_at_us()
-            .map(|committed| u32::try_from((arrival.answered_at_us - committed).max(0)).unwrap_or(u32::MAX));
+        let latency_us = event.committed_at_us().map(|committed| {
+            u32::try_from((arrival.answered_at_us - committed).max(0)).unwrap_or(u32::MAX)
+        });
         self.latencies_us.extend(latency_us);
         Entry::New { event, latency_us }
     }
@@ -112,9 +112,14 @@ impl Ledger {
 
     /// Every record an event was about, by table: its key, and its row as the events tell it
     /// (nothing once it is deleted).
-    pub(super) fn records(&self) -> impl Iterator<Item = (&str, Vec<(&str, Option<&Map<String, Value>>)>)> {
+    pub(super) fn records(
+        &self,
+    ) -> impl Iterator<Item = (&str, Vec<(&str, Option<&Map<String, Value>>)>)> {
         self.records.iter().map(|(table, records)| {
-            (table.as_str(), records.iter().map(|(key, last)| (key.as_str(), last.row.as_ref())).collect())
+            (
+                table.as_str(),
+                records.iter().map(|(key, last)| (key.as_str(), last.row.as_ref())).collect(),
+            )
         })
     }
 

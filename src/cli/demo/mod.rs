@@ -16,6 +16,9 @@ mod tally;
 mod traffic;
 mod words;
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::time::Duration;
 
@@ -116,7 +119,9 @@ impl DemoArgs {
             .await
             .map_err(|error| Failure::failed(chain(&error)))?;
         printer.say(&match self.duration {
-            Some(duration) => format!("Traffic for {duration:?}. Every line is a webhook, verified:"),
+            Some(duration) => {
+                format!("Traffic for {duration:?}. Every line is a webhook, verified:")
+            }
             None => "Traffic until Ctrl-C. Every line is a webhook, verified:".to_owned(),
         });
         tokio::select! {

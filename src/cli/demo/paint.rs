@@ -73,7 +73,8 @@ fn detail(event: &Envelope<'_>) -> String {
     let mut text = label(&event.data);
     match event.kind() {
         Kind::Updated => {
-            let mut fields = event.updated_fields.iter().filter(|name| *name != "updated_at").peekable();
+            let mut fields =
+                event.updated_fields.iter().filter(|name| *name != "updated_at").peekable();
             if fields.peek().is_some() {
                 text.push_str("  ");
             }
@@ -91,7 +92,8 @@ fn detail(event: &Envelope<'_>) -> String {
             }
         }
         Kind::Created | Kind::Custom => {
-            let more = ["job_title", "employees", "assignee", "due_on", "stage", "amount", "currency"];
+            let more =
+                ["job_title", "employees", "assignee", "due_on", "stage", "amount", "currency"];
             for name in more {
                 if let Some(value) = event.data.get(name).filter(|value| !value.is_null()) {
                     let _ = write!(text, ", {}", short(value));
@@ -153,7 +155,10 @@ mod tests {
         let json = r#"{"id":"evt_1","event":"opportunity.updated","timestamp":"","data":{"id":7,"name":"Pilot","stage":"won","amount":1.50},
             "previous":{"stage":"proposal","updated_at":"x"},"updatedFields":["stage","updated_at"],"source":{"table":"opportunities"}}"#;
         let line = line(PLAIN, json);
-        assert!(line.starts_with("10:32:07.412 ~ opportunity.updated   Pilot  stage: proposal → won  "), "{line:?}");
+        assert!(
+            line.starts_with("10:32:07.412 ~ opportunity.updated   Pilot  stage: proposal → won  "),
+            "{line:?}"
+        );
         assert!(line.ends_with("3.1 ms"), "{line:?}");
         assert_eq!(line.chars().count(), PLAIN.width);
     }

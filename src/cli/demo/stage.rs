@@ -79,12 +79,13 @@ impl Stage {
         let (progress, delivered) = watch::channel(Counts::default());
         let (receiver, endpoint) =
             start_receiver(&secret, ledger.clone(), progress, printer.events()).await?;
-        printer.say(&format!("{} at {endpoint}, which verifies signatures", bold(style, "Receiver")));
+        printer
+            .say(&format!("{} at {endpoint}, which verifies signatures", bold(style, "Receiver")));
 
-        let folder = tempfile::Builder::new()
-            .prefix("walhook-demo-")
-            .tempdir()
-            .map_err(|error| Failure::failed(format_args!("cannot make a temporary folder: {error}")))?;
+        let folder =
+            tempfile::Builder::new().prefix("walhook-demo-").tempdir().map_err(|error| {
+                Failure::failed(format_args!("cannot make a temporary folder: {error}"))
+            })?;
         let config = configuration(folder.path(), &cluster.url(DATABASE), &endpoint, &secret)?;
         let daemon = start_daemon(config);
         let mut stage = Stage { daemon, receiver, ledger, delivered, cluster, folder };
@@ -161,7 +162,9 @@ impl Stage {
 
     /// Waits until the slot has a reader: from then on nothing that is committed can be missed.
     async fn streaming(&self) -> Result<(), Failure> {
-        let failed = |error| Failure::failed(format_args!("cannot watch the demo's slot: {}", chain(&error)));
+        let failed = |error| {
+            Failure::failed(format_args!("cannot watch the demo's slot: {}", chain(&error)))
+        };
         let session = Session::connect(&self.database_url()).await.map_err(failed)?;
         let deadline = Instant::now() + START_TIMEOUT;
         let sql = "select 1 from pg_replication_slots where slot_name = $1 and active";
@@ -189,7 +192,8 @@ async fn start_cluster() -> Result<Cluster, Failure> {
             .await
             .map_err(|error| Failure::failed(chain(&error)))?
             .map_err(|error| Failure::failed(chain(&error)))?;
-    let failed = |error| Failure::failed(format_args!("cannot load the demo's tables: {}", chain(&error)));
+    let failed =
+        |error| Failure::failed(format_args!("cannot load the demo's tables: {}", chain(&error)));
     let session = Session::connect(&cluster.url("postgres")).await.map_err(failed)?;
     session.client().batch_execute(&format!("create database {DATABASE}")).await.map_err(failed)?;
     let session = Session::connect(&cluster.url(DATABASE)).await.map_err(failed)?;
@@ -203,7 +207,8 @@ async fn start_receiver(
     progress: watch::Sender<Counts>,
     printer: EventPrinter,
 ) -> Result<(ReceiverTask, String), Failure> {
-    let checker = SignatureChecker::new(std::slice::from_ref(secret), None).map_err(Failure::failed)?;
+    let checker =
+        SignatureChecker::new(std::slice::from_ref(secret), None).map_err(Failure::failed)?;
     let receiver = Receiver::bind(ReceiverOptions {
         bind: ([127, 0, 0, 1], 0).into(),
         checker,
@@ -248,9 +253,13 @@ fn show(
             });
             progress.send_replace(delivered);
         }
-        Entry::Repeat => printer.print(|_| "             a repeat of an event that came before".to_owned()),
+        Entry::Repeat => {
+            printer.print(|_| "             a repeat of an event that came before".to_owned())
+        }
         Entry::Forged => printer.print(|_| format!("             REFUSED: {:?}", received.verdict)),
-        Entry::Unreadable => printer.print(|_| "             REFUSED: signed, but no event".to_owned()),
+        Entry::Unreadable => {
+            printer.print(|_| "             REFUSED: signed, but no event".to_owned())
+        }
     }
 }
 
@@ -278,7 +287,9 @@ fn configuration(
 fn start_daemon(config: Config) -> Daemon {
     let (stop, stopped) = watch::channel(Stop::Run);
     let task = tokio::spawn(async move {
-        daemon::run(config, RunOptions::default(), stopped).await.map_err(|error| Failure::failed(chain(&error)))
+        daemon::run(config, RunOptions::default(), stopped)
+            .await
+            .map_err(|error| Failure::failed(chain(&error)))
     });
     Daemon { stop, task, ended: false }
 }

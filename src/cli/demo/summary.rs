@@ -34,7 +34,10 @@ impl Summary {
             told(&ledger)
         };
         self.comparison = compare(&stage.database_url(), &told).await.map_err(|error| {
-            Failure::failed(format_args!("cannot compare the records with the database: {}", chain(&error)))
+            Failure::failed(format_args!(
+                "cannot compare the records with the database: {}",
+                chain(&error)
+            ))
         })?;
         Ok(())
     }
@@ -79,8 +82,10 @@ impl Summary {
             text.push_str(line.trim_end());
             text.push('\n');
         };
-        let head =
-            format!("{:<12}{:>10}{:>10}{:>10}{:>10}{:>10}", "", "created", "updated", "deleted", "custom", "total");
+        let head = format!(
+            "{:<12}{:>10}{:>10}{:>10}{:>10}{:>10}",
+            "", "created", "updated", "deleted", "custom", "total"
+        );
         line(style.paint(Color::Dim, &head));
         line(format!(
             "{}   in {} transactions; {} more changes rolled back",
@@ -91,7 +96,11 @@ impl Summary {
         line(format!("{}   each event counted once", row(style, "delivered", &figures.delivered)));
         line(String::new());
         let mut fact = |good: bool, name: &str, said: String| {
-            let mark = if good { style.paint(Color::Green, "✓") } else { style.paint(Color::Red, "✗") };
+            let mark = if good {
+                style.paint(Color::Green, "✓")
+            } else {
+                style.paint(Color::Red, "✗")
+            };
             line(format!("{mark} {name:<11}{said}"));
         };
         let requests = figures.verified + figures.forged;
@@ -100,14 +109,22 @@ impl Summary {
             "signatures",
             format!("{} of {requests} requests verified", figures.verified - figures.unreadable),
         );
-        fact(figures.out_of_order == 0, "order", match figures.out_of_order {
-            0 => format!("kept for each of {} records", self.comparison.compared),
-            number => format!("{number} events came after a later one of their record"),
-        });
-        fact(true, "repeats", match figures.repeats {
-            0 => "none".to_owned(),
-            number => format!("{number}, each under the id it had before"),
-        });
+        fact(
+            figures.out_of_order == 0,
+            "order",
+            match figures.out_of_order {
+                0 => format!("kept for each of {} records", self.comparison.compared),
+                number => format!("{number} events came after a later one of their record"),
+            },
+        );
+        fact(
+            true,
+            "repeats",
+            match figures.repeats {
+                0 => "none".to_owned(),
+                number => format!("{number}, each under the id it had before"),
+            },
+        );
         let Comparison { compared, equal } = self.comparison;
         fact(
             compared == equal,
@@ -115,7 +132,8 @@ impl Summary {
             format!("{equal} of {compared} records, as the events tell them, equal their rows"),
         );
         if let (Some(p50), Some(p99)) = (figures.p50_us, figures.p99_us) {
-            let latency = format!("p50 {}, p99 {} from commit to 2xx", milliseconds(p50), milliseconds(p99));
+            let latency =
+                format!("p50 {}, p99 {} from commit to 2xx", milliseconds(p50), milliseconds(p99));
             fact(true, "latency", latency);
         }
         let _ = writeln!(text, "\n{}", self.verdict(style));

@@ -91,7 +91,10 @@ async fn known(url: &str) -> Result<Known, TrafficError> {
     let mut rng = StdRng::from_os_rng();
     let session = Session::connect(url).await.map_err(TrafficError)?;
     for (sql, fresh) in [
-        ("select id::text from companies", (|id| Fresh::Company(number(id))) as fn(String) -> Fresh),
+        (
+            "select id::text from companies",
+            (|id| Fresh::Company(number(id))) as fn(String) -> Fresh,
+        ),
         ("select id::text from people", Fresh::Person),
         ("select id::text from opportunities", |id| Fresh::Opportunity(number(id))),
         ("select id::text from notes", |id| Fresh::Note(number(id))),
@@ -179,7 +182,8 @@ struct Pace {
 
 impl Pace {
     fn new(changes_per_second: u32) -> Pace {
-        let per_change = if changes_per_second == 0 { 0.0 } else { 1.0 / f64::from(changes_per_second) };
+        let per_change =
+            if changes_per_second == 0 { 0.0 } else { 1.0 / f64::from(changes_per_second) };
         Pace { per_change, next: Mutex::new(Instant::now()) }
     }
 

@@ -4,63 +4,203 @@ use rand::Rng;
 use rand::seq::IndexedRandom;
 
 const FIRST_NAMES: &[&str] = &[
-    "Alice", "Amara", "Anton", "Beatriz", "Björn", "Carmen", "Chloé", "Daniel", "Dana", "Elif",
-    "Emeka", "Felix", "Freya", "Gustavo", "Hana", "Ibrahim", "Ines", "Jakub", "Jo", "Kamala",
-    "Kenji", "Lars", "Leila", "Łucja", "Mateo", "Mei", "Nadia", "Noor", "Oleksandr", "Olivia",
-    "Paolo", "Quinn", "Rosa", "Ruth", "Samir", "Sofía", "Tariq", "Tess", "Uma", "Viktor", "Wanjiru",
-    "Xavier", "Yara", "Zoë",
+    "Alice",
+    "Amara",
+    "Anton",
+    "Beatriz",
+    "Björn",
+    "Carmen",
+    "Chloé",
+    "Daniel",
+    "Dana",
+    "Elif",
+    "Emeka",
+    "Felix",
+    "Freya",
+    "Gustavo",
+    "Hana",
+    "Ibrahim",
+    "Ines",
+    "Jakub",
+    "Jo",
+    "Kamala",
+    "Kenji",
+    "Lars",
+    "Leila",
+    "Łucja",
+    "Mateo",
+    "Mei",
+    "Nadia",
+    "Noor",
+    "Oleksandr",
+    "Olivia",
+    "Paolo",
+    "Quinn",
+    "Rosa",
+    "Ruth",
+    "Samir",
+    "Sofía",
+    "Tariq",
+    "Tess",
+    "Uma",
+    "Viktor",
+    "Wanjiru",
+    "Xavier",
+    "Yara",
+    "Zoë",
 ];
 
 const LAST_NAMES: &[&str] = &[
-    "Abara", "Andersson", "Bauer", "Bianchi", "Castillo", "Çelik", "Dubois", "Eriksen", "Fischer",
-    "García", "Haddad", "Ito", "Jansen", "Kaya", "Kim", "Kovács", "Lindqvist", "Moreau", "Müller",
-    "Mwangi", "Novák", "O'Brien", "Okafor", "Patel", "Petrova", "Quispe", "Rossi", "Sato", "Schmidt",
-    "Silva", "Tanaka", "Thompson", "Ueda", "Varga", "Weber", "Wójcik", "Yilmaz", "Zhang",
+    "Abara",
+    "Andersson",
+    "Bauer",
+    "Bianchi",
+    "Castillo",
+    "Çelik",
+    "Dubois",
+    "Eriksen",
+    "Fischer",
+    "García",
+    "Haddad",
+    "Ito",
+    "Jansen",
+    "Kaya",
+    "Kim",
+    "Kovács",
+    "Lindqvist",
+    "Moreau",
+    "Müller",
+    "Mwangi",
+    "Novák",
+    "O'Brien",
+    "Okafor",
+    "Patel",
+    "Petrova",
+    "Quispe",
+    "Rossi",
+    "Sato",
+    "Schmidt",
+    "Silva",
+    "Tanaka",
+    "Thompson",
+    "Ueda",
+    "Varga",
+    "Weber",
+    "Wójcik",
+    "Yilmaz",
+    "Zhang",
 ];
 
 const COMPANY_FIRST: &[&str] = &[
-    "Northwind", "Blue Harbor", "Ember", "Cedar", "Quartz", "Lumen", "Meridian", "Polar", "Juniper",
-    "Granite", "Saffron", "Willow", "Atlas", "Copper", "Drift",
+    "Northwind",
+    "Blue Harbor",
+    "Ember",
+    "Cedar",
+    "Quartz",
+    "Lumen",
+    "Meridian",
+    "Polar",
+    "Juniper",
+    "Granite",
+    "Saffron",
+    "Willow",
+    "Atlas",
+    "Copper",
+    "Drift",
 ];
 
 const COMPANY_SECOND: &[&str] = &[
-    "Traders", "Analytics", "Foods", "Robotics", "Logistics", "Studios", "Energy", "Health",
-    "Textiles", "Partners", "Systems", "Works",
+    "Traders",
+    "Analytics",
+    "Foods",
+    "Robotics",
+    "Logistics",
+    "Studios",
+    "Energy",
+    "Health",
+    "Textiles",
+    "Partners",
+    "Systems",
+    "Works",
 ];
 
 const CITIES: &[(&str, &str)] = &[
-    ("Lisbon", "PT"), ("Gdańsk", "PL"), ("Montréal", "CA"), ("Nairobi", "KE"), ("São Paulo", "BR"),
-    ("Zürich", "CH"), ("Malmö", "SE"), ("Busan", "KR"), ("Austin", "US"), ("Pune", "IN"),
+    ("Lisbon", "PT"),
+    ("Gdańsk", "PL"),
+    ("Montréal", "CA"),
+    ("Nairobi", "KE"),
+    ("São Paulo", "BR"),
+    ("Zürich", "CH"),
+    ("Malmö", "SE"),
+    ("Busan", "KR"),
+    ("Austin", "US"),
+    ("Pune", "IN"),
 ];
 
 const JOBS: &[&str] = &[
-    "Account executive", "Buyer", "CEO", "CTO", "Data engineer", "Designer", "Head of sales",
-    "Office manager", "Operations lead", "Procurement", "Product manager", "Support lead",
+    "Account executive",
+    "Buyer",
+    "CEO",
+    "CTO",
+    "Data engineer",
+    "Designer",
+    "Head of sales",
+    "Office manager",
+    "Operations lead",
+    "Procurement",
+    "Product manager",
+    "Support lead",
 ];
 
 const TAGS: &[&str] =
     &["vip", "newsletter", "partner", "churn risk", "conference", "trial", "reference"];
 
 const DEALS: &[&str] = &[
-    "Annual licence", "Pilot project", "Renewal", "Onboarding package", "Site rollout",
-    "Support contract", "Data migration", "Extra seats", "Hardware refresh", "Training days",
+    "Annual licence",
+    "Pilot project",
+    "Renewal",
+    "Onboarding package",
+    "Site rollout",
+    "Support contract",
+    "Data migration",
+    "Extra seats",
+    "Hardware refresh",
+    "Training days",
 ];
 
 const TASKS: &[&str] = &[
-    "Send the offer", "Call back", "Prepare the demo", "Check the contract", "Book a meeting",
-    "Update the forecast", "Ask for a reference", "Send the invoice", "Fix the address",
+    "Send the offer",
+    "Call back",
+    "Prepare the demo",
+    "Check the contract",
+    "Book a meeting",
+    "Update the forecast",
+    "Ask for a reference",
+    "Send the invoice",
+    "Fix the address",
 ];
 
 const NOTES: &[&str] = &[
-    "Met at the trade fair", "Call about pricing", "Asked for a discount", "Security questions",
-    "Wants a second demo", "Budget approved", "Contract sent", "Quiet since March",
+    "Met at the trade fair",
+    "Call about pricing",
+    "Asked for a discount",
+    "Security questions",
+    "Wants a second demo",
+    "Budget approved",
+    "Contract sent",
+    "Quiet since March",
 ];
 
 const SENTENCES: &[&str] = &[
-    "They compare us with two others.", "Decision expected by the end of the quarter.",
-    "Legal wants to see the data processing terms.", "Very happy with the pilot.",
-    "Prefers mail to phone calls.", "\"No surprises\", she said, twice.", "Follow up next week.",
-    "Needs single sign-on → see the wiki.", "The budget moved to next year.",
+    "They compare us with two others.",
+    "Decision expected by the end of the quarter.",
+    "Legal wants to see the data processing terms.",
+    "Very happy with the pilot.",
+    "Prefers mail to phone calls.",
+    "\"No surprises\", she said, twice.",
+    "Follow up next week.",
+    "Needs single sign-on → see the wiki.",
+    "The budget moved to next year.",
 ];
 
 const COLLEAGUES: &[&str] = &["mira", "tom", "jo", "selin", "ravi"];
@@ -93,7 +233,12 @@ pub(super) fn email(rng: &mut impl Rng, name: &str) -> String {
 }
 
 pub(super) fn phone(rng: &mut impl Rng) -> String {
-    format!("+{} {:03} {:06}", rng.random_range(1..99), rng.random_range(100..999), rng.random_range(0..999_999))
+    format!(
+        "+{} {:03} {:06}",
+        rng.random_range(1..99),
+        rng.random_range(100..999),
+        rng.random_range(0..999_999)
+    )
 }
 
 pub(super) fn company(rng: &mut impl Rng) -> String {
@@ -103,7 +248,10 @@ pub(super) fn company(rng: &mut impl Rng) -> String {
 /// An address as the JSON text of its object.
 pub(super) fn address(rng: &mut impl Rng) -> String {
     let (city, country) = CITIES.choose(rng).copied().unwrap_or(("Lisbon", "PT"));
-    format!(r#"{{"city": "{city}", "country": "{country}", "zip": "{:05}"}}"#, rng.random_range(0..99_999))
+    format!(
+        r#"{{"city": "{city}", "country": "{country}", "zip": "{:05}"}}"#,
+        rng.random_range(0..99_999)
+    )
 }
 
 pub(super) fn job(rng: &mut impl Rng) -> &'static str {
