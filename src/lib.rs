@@ -26,6 +26,8 @@
 //!   what is durable. It knows neither events nor endpoints.
 //! - [`delivery`]: one dispatcher per endpoint: order, attempts, retries, signatures. It knows the
 //!   journal's sequence numbers and never a log position of Postgres.
+//! - [`receiver`]: a local receiver of webhooks that verifies and shows them, for `walhook listen`
+//!   and the demo.
 //! - [`admin`]: health, metrics, the API and the dashboard.
 //! - [`journal`]: the one durable thing: events, checkpoint, endpoint cursors, deliveries and
 //!   attempts in one SQLite file. SQL and row ids stay inside.
@@ -44,4 +46,5 @@ pub mod delivery;
 pub mod event;
 pub mod journal;
 pub mod postgres;
+pub mod receiver;
 pub mod throwaway;

@@ -1,1 +1,7 @@
-fn main() {}
+//! The `walhook` program: parse, run, exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    walhook::cli::main(std::env::args_os())
+}

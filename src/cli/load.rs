@@ -1,0 +1,105 @@
+//! The configuration a command works with: from a file, or from the command line alone.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use secrecy::ExposeSecret;
+
+use super::input::SECRET_VARIABLE;
+use super::{Failure, Globals};
+use crate::config::{self, Config, Flags, Needs};
+use crate::delivery::signature::{Scheme, generate_secret};
+
+/// The file that is looked for when none is named.
+const DEFAULT_FILE: &str = "walhook.toml";
+
+/// Reads the configuration for a command that looks on or prepares. Nothing is written.
+pub(crate) fn load(globals: &Globals, flags: &Flags, needs: Needs) -> Result<Config, Failure> {
+    read(globals, flags, needs, Secrets::Borrow)
+}
+
+/// Reads the configuration for the daemon. When the command line is all there is and names no
+/// secret, one is generated on the first run and kept beside the journal for the next ones.
+pub(crate) fn load_to_run(globals: &Globals, flags: &Flags) -> Result<Config, Failure> {
+    read(globals, flags, Needs::Everything, Secrets::Keep)
+}
+
+/// What happens to a secret that has to be made up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Secrets {
+    /// It is forgotten again.
+    Borrow,
+    /// It is kept in a file.
+    Keep,
+}
+
+fn read(
+    globals: &Globals,
+    flags: &Flags,
+    needs: Needs,
+    secrets: Secrets,
+) -> Result<Config, Failure> {
+    if flags.given() {
+        if globals.config.is_some() {
+            return Err(Failure::usage(
+                "--config and --source say the same thing twice: keep one of them",
+            ));
+        }
+        let secret = match flags.lacks_secret() {
+            true => Some(secret(flags, secrets)?),
+            false => None,
+        };
+        return Ok(Config::from_flags(flags, secret, needs)?);
+    }
+    let path = globals.config.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
+    Ok(Config::load(&path, needs)?)
+}
+
+/// The secret for endpoints on the command line: from the environment, from the file beside the
+/// journal, or a new one.
+fn secret(flags: &Flags, secrets: Secrets) -> Result<String, Failure> {
+    if let Some(secret) = std::env::var(SECRET_VARIABLE).ok().filter(|secret| !secret.is_empty()) {
+        return Ok(secret);
+    }
+    let path = flags.kept_secret();
+    if path.exists() {
+        return kept(&path);
+    }
+    let generated = generate_secret(Scheme::Standard);
+    let secret = generated.expose_secret();
+    if secrets == Secrets::Keep {
+        match config::keep_secret(&path, secret) {
+            Ok(true) => announce(&path, secret),
+            // Another process was quicker.
+            Ok(false) => return kept(&path),
+            Err(error) => {
+                return Err(Failure::failed(format_args!(
+                    "{error}; name a secret with --secret-file or the variable {SECRET_VARIABLE}, or another place with --journal"
+                )));
+            }
+        }
+    }
+    Ok(secret.to_owned())
+}
+
+fn kept(path: &Path) -> Result<String, Failure> {
+    config::read_secret_file(path)
+        .map_err(|predicate| Failure::usage(format_args!("the kept secret {predicate}")))
+}
+
+/// Tells people the secret itself, once; a log file only where it is kept.
+fn announce(path: &Path, secret: &str) {
+    let mut err = io::stderr();
+    let shown = path.display();
+    let _ = if err.is_terminal() {
+        writeln!(
+            err,
+            "Signing with a new secret, kept in {shown}. Give it to the receiver:\n\n    {secret}\n"
+        )
+    } else {
+        writeln!(
+            err,
+            "signing with a new secret, kept in {shown}; give what that file holds to the receiver"
+        )
+    };
+}

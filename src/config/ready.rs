@@ -1,0 +1,307 @@
+//! From what is written to what can be used: defaults filled in, everything checked.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::endpoint;
+use super::error::{ConfigError, Located, Place};
+use super::name::{is_record, is_slot, parse_table};
+use super::raw::{RawConfig, RawJournal, RawSource, RawTable};
+use super::secret_file::read_secret_file;
+use crate::delivery::EndpointOptions;
+use crate::postgres::connection::ConnectionOptions;
+
+type Result<T, E = ConfigError> = std::result::Result<T, E>;
+
+/// Where the journal is unless something else is said.
+pub(super) const DEFAULT_JOURNAL: &str = "walhook.db";
+
+/// The checked configuration.
+#[derive(Debug)]
+pub struct Config {
+    /// The database and how it is followed.
+    pub source: SourceConfig,
+    /// Its tables, no two the same.
+    pub tables: Vec<TableConfig>,
+    /// Where events go, under names of which no two are the same.
+    pub endpoints: Vec<EndpointOptions>,
+    /// The journal.
+    pub journal: JournalConfig,
+    /// The daemon itself.
+    pub daemon: DaemonConfig,
+}
+
+/// The database and how it is followed.
+#[derive(Debug)]
+pub struct SourceConfig {
+    /// How to connect.
+    pub connection: ConnectionOptions,
+    /// The replication slot.
+    pub slot: String,
+    /// The publication.
+    pub publication: String,
+    /// Whether the slot is kept on standbys (PostgreSQL 17 and later). Always `false` in this
+    /// version.
+    pub failover: bool,
+    /// Whether `run` creates a missing publication and slot. `true` when the source is named on
+    /// the command line, `false` in a file that does not say so.
+    pub create: bool,
+    /// Whether `bigint` values are JSON strings instead of numbers.
+    pub int8_as_string: bool,
+}
+
+/// A table and what its records are called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableConfig {
+    /// The schema's exact name.
+    pub schema: String,
+    /// The table's exact name.
+    pub name: String,
+    /// The first part of its events' names.
+    pub record: String,
+}
+
+/// The journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalConfig {
+    /// The file. A relative path in a configuration file starts from that file's folder, so that
+    /// every command finds the same journal wherever it is started.
+    pub path: PathBuf,
+    /// How long events are kept.
+    pub retain: Duration,
+    /// How large the file may grow before old events go early.
+    pub max_size_bytes: u64,
+}
+
+/// The daemon itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DaemonConfig {
+    /// How long requests in flight may take to end once the daemon was told to stop.
+    pub stop_grace: Duration,
+}
+
+/// How much of a configuration a command needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Needs {
+    /// The source; tables and endpoints may be missing.
+    Source,
+    /// The source and at least one table.
+    Tables,
+    /// Also at least one endpoint.
+    Everything,
+}
+
+impl Config {
+    pub(super) fn build(raw: RawConfig, needs: Needs) -> Result<Config> {
+        let RawConfig { source, tables, endpoints, journal, stop_grace, place, directory } = raw;
+        let source = build_source(source, &place, &directory)?;
+        if tables.is_empty() && needs >= Needs::Tables {
+            return Err(missing(&place, "no table", "[[table]]", "--table"));
+        }
+        let tables = build_tables(tables)?;
+        if endpoints.is_empty() && needs >= Needs::Everything {
+            return Err(missing(&place, "no endpoint", "[[endpoint]]", "--to"));
+        }
+        let endpoints = endpoint::build_all(endpoints, &directory)?;
+        let journal = build_journal(journal, &directory)?;
+        let stop_grace = match stop_grace {
+            Some(grace) => within(grace, Duration::ZERO, Duration::from_secs(3600))?,
+            None => Duration::from_secs(30),
+        };
+        Ok(Config { source, tables, endpoints, journal, daemon: DaemonConfig { stop_grace } })
+    }
+}
+
+fn missing(place: &Place, what: &str, heading: &str, flag: &str) -> ConfigError {
+    match place {
+        Place::File { file, .. } => ConfigError::general(format_args!(
+            "{file} names {what}: add a {heading} (`walhook run --help` shows the short way)"
+        )),
+        Place::Flag(_) => {
+            ConfigError::general(format_args!("the command line names {what}: add {flag}"))
+        }
+    }
+}
+
+fn build_source(raw: RawSource, whole: &Place, directory: &Path) -> Result<SourceConfig> {
+    if let Some(capture) = &raw.capture {
+        match capture.value.as_str() {
+            "replication" => {}
+            "outbox" => {
+                let message = "is \"outbox\", which is not supported by this version of walhook: write \"replication\"";
+                return Err(ConfigError::at(&capture.place, message));
+            }
+            _ => return Err(not_one_of(capture, &["replication"])),
+        }
+    }
+    if let Some(failover) = raw.failover.filter(|failover| failover.value) {
+        let message = "is true, which is not supported by this version of walhook: remove it";
+        return Err(ConfigError::at(&failover.place, message));
+    }
+    let url = match (raw.url, raw.url_file) {
+        (Some(_), Some(file)) => {
+            return Err(ConfigError::at(&file.place, "stands beside `url`: keep one of them"));
+        }
+        (Some(url), None) => url,
+        (None, Some(file)) => file.try_map(|file| read_secret_file(&directory.join(file)))?,
+        (None, None) => {
+            let place = raw.place.as_ref().unwrap_or(whole);
+            let message =
+                "has no `url`: write [source] with url = \"postgres://user@host/database\"";
+            return Err(ConfigError::at(place, message));
+        }
+    };
+    let connection = url
+        .try_map(|url| {
+            url.parse::<ConnectionOptions>()
+                .map_err(|error| format!("names no database walhook can connect to: {error}"))
+        })?
+        .value;
+    let int8_as_string = match &raw.int8 {
+        None => false,
+        Some(int8) => match int8.value.as_str() {
+            "number" => false,
+            "string" => true,
+            _ => return Err(not_one_of(int8, &["number", "string"])),
+        },
+    };
+    Ok(SourceConfig {
+        connection,
+        slot: checked_or(raw.slot, "walhook", |slot| {
+            is_slot(slot).then_some(()).ok_or(
+                "which is no name of a slot: use up to 63 lower-case letters, digits and underscores",
+            )
+        })?,
+        publication: checked_or(raw.publication, "walhook", |name| {
+            (!name.is_empty() && name.len() <= 63 && !name.contains('\0'))
+                .then_some(())
+                .ok_or("which is no name of a publication: use 1 to 63 bytes")
+        })?,
+        failover: false,
+        create: raw.create.is_some_and(|create| create.value),
+        int8_as_string,
+    })
+}
+
+fn build_tables(raw: Vec<RawTable>) -> Result<Vec<TableConfig>> {
+    let mut tables: Vec<(TableConfig, Place)> = Vec::with_capacity(raw.len());
+    for table in raw {
+        let Some(written) = table.name else {
+            let message = "has no `name`: write name = \"schema.table\"";
+            return Err(ConfigError::at(&table.place, message));
+        };
+        let place = written.place.clone();
+        let (schema, name) = written.try_map(|name| parse_table(&name))?.value;
+        let record = match table.record {
+            Some(record) if is_record(&record.value) => record.value,
+            Some(record) => {
+                return Err(ConfigError::at(
+                    &record.place,
+                    format_args!(
+                        "is {:?}, which cannot begin an event's name: use a word without spaces and asterisks, such as \"person\"",
+                        record.value
+                    ),
+                ));
+            }
+            None if is_record(&name) => name.clone(),
+            None => {
+                return Err(ConfigError::at(
+                    &place,
+                    format_args!(
+                        "names the table {name:?}, which cannot begin an event's name: add record = \"…\", a word such as \"person\""
+                    ),
+                ));
+            }
+        };
+        if let Some((_, first)) =
+            tables.iter().find(|(table, _)| table.schema == schema && table.name == name)
+        {
+            return Err(twice(&place, first, &format!("the table {schema}.{name}")));
+        }
+        tables.push((TableConfig { schema, name, record }, place));
+    }
+    Ok(tables.into_iter().map(|(table, _)| table).collect())
+}
+
+fn build_journal(raw: RawJournal, directory: &Path) -> Result<JournalConfig> {
+    let path = checked_or(raw.path, DEFAULT_JOURNAL, |path| {
+        (!path.is_empty() && !path.contains('\0') && !path.ends_with('/'))
+            .then_some(())
+            .ok_or("which is no name of a file")
+    })?;
+    let retain = match raw.retain {
+        Some(retain) => {
+            within(retain, Duration::from_secs(1), Duration::from_secs(10 * 365 * 86_400))?
+        }
+        None => Duration::from_secs(7 * 86_400),
+    };
+    let max_size_bytes = match raw.max_size {
+        Some(size) if size.value < 1 << 20 => {
+            let message = "is less than a journal needs: write at least \"1MiB\"";
+            return Err(ConfigError::at(&size.place, message));
+        }
+        Some(size) => size.value,
+        None => 10 << 30,
+    };
+    Ok(JournalConfig { path: directory.join(path), retain, max_size_bytes })
+}
+
+/// The value if `check` has nothing against it, or the default.
+fn checked_or(
+    value: Option<Located<String>>,
+    default: &str,
+    check: impl FnOnce(&str) -> Result<(), &'static str>,
+) -> Result<String> {
+    let Some(value) = value else { return Ok(default.to_owned()) };
+    match check(&value.value) {
+        Ok(()) => Ok(value.value),
+        Err(why) => Err(ConfigError::at(&value.place, format_args!("is {:?}, {why}", value.value))),
+    }
+}
+
+/// A duration from `least` to `most`.
+pub(super) fn within(
+    value: Located<Duration>,
+    least: Duration,
+    most: Duration,
+) -> Result<Duration> {
+    if (least..=most).contains(&value.value) {
+        return Ok(value.value);
+    }
+    let how = if value.value < least { "short" } else { "long" };
+    Err(ConfigError::at(
+        &value.place,
+        format_args!("is too {how}: write a duration from {} to {}", show(least), show(most)),
+    ))
+}
+
+/// The duration in its largest whole unit.
+fn show(duration: Duration) -> String {
+    let ms = duration.as_millis();
+    for (unit, unit_ms) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
+        if ms >= unit_ms && ms % unit_ms == 0 {
+            return format!("\"{}{unit}\"", ms / unit_ms);
+        }
+    }
+    if ms == 0 { "\"0s\"".into() } else { format!("\"{ms}ms\"") }
+}
+
+/// The word is none of the closed set.
+pub(super) fn not_one_of(value: &Located<String>, words: &[&str]) -> ConfigError {
+    let quoted: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
+    ConfigError::at(
+        &value.place,
+        format_args!("is {:?}: write {}", value.value, quoted.join(" or ")),
+    )
+}
+
+/// `what` was named before.
+pub(super) fn twice(place: &Place, first: &Place, what: &str) -> ConfigError {
+    match first {
+        Place::File { line, .. } => ConfigError::at(
+            place,
+            format_args!("names {what} a second time (first in line {line}): remove one of them"),
+        ),
+        Place::Flag(_) => ConfigError::at(place, format_args!("names {what} twice")),
+    }
+}
