@@ -74,7 +74,9 @@ select t.oid,
            order by k.place
        ) as primary_key,
        array(
-           select format('%s.%s', quote_ident(rn.nspname), quote_ident(rc.relname))
+           -- always in quotes, as walhook writes names
+           select '"' || replace(rn.nspname, '"', '""') || '"."' || replace(rc.relname, '"', '""')
+               || '"'
            from pg_partition_ancestors(t.oid) a (oid)
            join pg_class rc on rc.oid = a.oid
            join pg_namespace rn on rn.oid = rc.relnamespace

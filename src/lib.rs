@@ -31,6 +31,8 @@
 //! - [`admin`]: health, metrics, the API and the dashboard.
 //! - [`journal`]: the one durable thing: events, checkpoint, endpoint cursors, deliveries and
 //!   attempts in one SQLite file. SQL and row ids stay inside.
+//! - [`source`]: whether a database is ready to be followed, and making it so: the logic of check,
+//!   setup and teardown. It knows Postgres only.
 //! - [`event`]: turns a change into an event and its JSON. Pure: no I/O, no clock.
 //! - [`throwaway`]: a Postgres cluster that lives as long as its owner, for the demo, tests and
 //!   benches. It knows nothing of the other rooms.
@@ -47,4 +49,5 @@ pub mod event;
 pub mod journal;
 pub mod postgres;
 pub mod receiver;
+pub mod source;
 pub mod throwaway;

@@ -65,9 +65,8 @@ pub(crate) async fn steady(
     per_second: u32,
     duration: Duration,
 ) -> Result<u64, Box<dyn Error>> {
-    let insert = client
-        .prepare("insert into people select (person(nextval('people_ids'))).*")
-        .await?;
+    let insert =
+        client.prepare("insert into people select (person(nextval('people_ids'))).*").await?;
     let started = Instant::now();
     let step = Duration::from_secs(1) / per_second;
     let mut sent = 0u32;

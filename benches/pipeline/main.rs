@@ -30,7 +30,8 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Box<dyn Error>> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let rows = number_from_env("WALHOOK_BENCH_ROWS", 100_000)?;
     let runs = number_from_env("WALHOOK_BENCH_RUNS", 3)?.max(1);
     let report = runtime.block_on(scenarios::run(rows, runs))?;

@@ -226,7 +226,8 @@ path = "{journal}"
         let latencies = receiver.latencies_us().await;
         daemon.stop()?;
         load::drop_slot(&self.client, &slot).await?;
-        let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize] as f64 / 1e3;
+        let at =
+            |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize] as f64 / 1e3;
         let what = format!("commit to received at {per_second} events/s");
         self.report.add(&format!("{what}, p50"), "ms", "< 5", at(0.50));
         self.report.add(&format!("{what}, p99"), "ms", "", at(0.99));
@@ -244,7 +245,12 @@ path = "{journal}"
         let rows = LARGE_TRANSACTION as f64;
         let (limit_rate, rate) = (rows / recvlogical.as_secs_f64(), rows / took.as_secs_f64());
         let report = &mut self.report;
-        report.add("one transaction of 1,000,000 rows, pg_recvlogical", "rows/s", "(the limit)", limit_rate);
+        report.add(
+            "one transaction of 1,000,000 rows, pg_recvlogical",
+            "rows/s",
+            "(the limit)",
+            limit_rate,
+        );
         report.add("one transaction of 1,000,000 rows, slot to journal", "rows/s", "", rate);
         report.add("  share of pg_recvlogical (large)", "", "", rate / limit_rate);
         report.add("  daemon CPU (large)", "us/row", "", micros(cpu) / rows);

@@ -95,9 +95,11 @@ pub trait ChangeSink {
     /// Why a change could not be taken; it ends capture.
     type Error: std::error::Error + Send + Sync + 'static;
 
-    /// The stream is about to begin, or to go on after an interruption, on this source. Nothing was
+    /// The stream is about to begin, or to go on after an interruption, on this source, behind
+    /// `position`: the last change yielded, or none if the stream starts afresh. Nothing was
     /// yielded from it yet; what was gathered before stays gathered.
-    fn connected(&mut self, source: &Source) -> Result<(), Self::Error>;
+    fn connected(&mut self, source: &Source, position: Option<Position>)
+    -> Result<(), Self::Error>;
 
     /// One change at `position`, which is beyond every earlier one.
     fn change(

@@ -214,7 +214,9 @@ impl fmt::Display for CaptureError {
                  `walhook run` do it"
             ),
             Kind::Postgres { doing, source } => write!(f, "{doing}: {source}"),
-            Kind::Protocol(message) => write!(f, "the replication stream makes no sense: {message}"),
+            Kind::Protocol(message) => {
+                write!(f, "the replication stream makes no sense: {message}")
+            }
             Kind::Sink(error) => error.fmt(f),
         }
     }

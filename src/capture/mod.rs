@@ -10,4 +10,4 @@ mod session;
 pub use change::{Change, ChangeSink, Position, Source, Transaction};
 pub use error::CaptureError;
 pub use position::StartPoint;
-pub use replication::{ReplicationOptions, run_replication};
+pub use replication::{Progress, ReplicationOptions, run_replication};

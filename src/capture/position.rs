@@ -79,12 +79,8 @@ mod tests {
     use super::*;
 
     fn start(timeline: u32, resume_lsn: u64) -> StartPoint {
-        let source = Source {
-            system_identifier: 7,
-            timeline,
-            database: "crm".to_owned(),
-            database_oid: 5,
-        };
+        let source =
+            Source { system_identifier: 7, timeline, database: "crm".to_owned(), database_oid: 5 };
         StartPoint { source, position: None, resume_lsn: Lsn(resume_lsn) }
     }
 

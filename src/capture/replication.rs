@@ -124,10 +124,7 @@ pub fn run_replication<S: ChangeSink>(
             delay = Delay::default();
         }
         let wait = delay.next();
-        warn!(
-            retry_in_ms = wait.as_millis() as u64,
-            "waiting for {}: {error}", options.connection
-        );
+        warn!(retry_in_ms = wait.as_millis() as u64, "waiting for {}: {error}", options.connection);
         sleep_unless_stopped(wait, progress);
     }
     Ok(())
@@ -164,7 +161,7 @@ impl<S: ChangeSink> Follower<'_, S> {
         }
         let stream = self.start(replication)?;
         self.check_slot(&client)?;
-        self.sink.connected(&source).map_err(CaptureError::sink)?;
+        self.sink.connected(&source, self.place.position).map_err(CaptureError::sink)?;
         self.sink.caught_up_to(self.place.resume_lsn).map_err(CaptureError::sink)?;
         if new {
             info!(
@@ -242,11 +239,10 @@ impl<S: ChangeSink> Follower<'_, S> {
         let Some(slot) = slot else {
             return Err(match &self.source {
                 None => CaptureError::not_set_up(name),
-                Some(_) => Refusal::SlotMissing {
-                    slot: name.clone(),
-                    resume_lsn: self.place.resume_lsn,
+                Some(_) => {
+                    Refusal::SlotMissing { slot: name.clone(), resume_lsn: self.place.resume_lsn }
+                        .into()
                 }
-                .into(),
             });
         };
         if slot.is_lost() {
@@ -313,8 +309,7 @@ impl<S: ChangeSink> Follower<'_, S> {
                 .block_on(catalog::resolve_relation(&client, &relation))
                 .map_err(CaptureError::while_doing(DOING))
         };
-        let session =
-            Session::new(stream, self.sink, &mut self.place, &mut resolve, self.progress);
+        let session = Session::new(stream, self.sink, &mut self.place, &mut resolve, self.progress);
         session.run().map_err(|error| self.explain(error))
     }
 
@@ -348,6 +343,8 @@ impl Delay {
 fn sleep_unless_stopped(wait: Duration, progress: &Progress) {
     let until = Instant::now() + wait;
     while !progress.is_stopping() && Instant::now() < until {
-        thread::sleep(Duration::from_millis(50).min(until.saturating_duration_since(Instant::now())));
+        thread::sleep(
+            Duration::from_millis(50).min(until.saturating_duration_since(Instant::now())),
+        );
     }
 }

@@ -157,7 +157,8 @@ impl<'a, S: ChangeSink> Session<'a, S> {
     fn report_if_due(&mut self) -> Result<(), CaptureError> {
         let now = Instant::now();
         let moved = self.flushed_lsn() != self.reported_lsn;
-        let due = if moved { self.status_due - (STATUS_EVERY - NOTICE_EVERY) } else { self.status_due };
+        let due =
+            if moved { self.status_due - (STATUS_EVERY - NOTICE_EVERY) } else { self.status_due };
         if now < due {
             return Ok(());
         }
@@ -212,12 +213,7 @@ struct Taker<'s, 'r, S: ChangeSink> {
 
 impl<S: ChangeSink> Taker<'_, '_, S> {
     /// One pgoutput message, found at `wal_start`.
-    fn take(
-        &mut self,
-        wal_start: Lsn,
-        sent_at_us: i64,
-        data: &[u8],
-    ) -> Result<(), CaptureError> {
+    fn take(&mut self, wal_start: Lsn, sent_at_us: i64, data: &[u8]) -> Result<(), CaptureError> {
         let message =
             pgoutput::decode(data).map_err(|error| CaptureError::protocol(error.to_string()))?;
         match message {
@@ -255,7 +251,7 @@ impl<S: ChangeSink> Taker<'_, '_, S> {
                 self.change(wal_start, &Change::Delete { relation: &relation, old })
             }
             LogicalMessage::Truncate { relations, .. } => {
-                for id in relations {
+                for id in relations.iter() {
                     let relation = self.relation(id)?;
                     self.change(wal_start, &Change::Truncate { relation: &relation })?;
                 }

@@ -1,10 +1,15 @@
 //! `walhook run`: the daemon.
 
+use std::process;
+
 use clap::Args;
+use tokio::sync::watch;
+use tracing::warn;
 
-use crate::config::Flags;
+use crate::config::{Config, Flags};
+use crate::daemon::{self, DaemonError, RunOptions, Stop};
 
-use super::{Failure, Globals};
+use super::{Failure, Globals, StopSignals};
 
 /// What can be said after `walhook run`.
 #[derive(Args, Debug)]
@@ -12,12 +17,59 @@ pub struct RunArgs {
     /// The configuration on the command line instead of in a file.
     #[command(flatten)]
     pub flags: Flags,
+
+    /// Go on at the slot's position though the journal's doesn't fit any more (the slot moved or
+    /// was created again, the server was restored from a backup), and lose the changes in between
+    #[arg(long)]
+    pub accept_gap: bool,
 }
 
 impl RunArgs {
     /// Does it.
     pub(crate) fn run(self, globals: &Globals) -> Result<(), Failure> {
-        let _config = super::load_to_run(globals, &self.flags)?;
-        Err(Failure::failed("`walhook run` is not wired yet"))
+        let config = super::load_to_run(globals, &self.flags)?;
+        let options = RunOptions { accept_gap: self.accept_gap };
+        daemon_runtime()?.block_on(run_until_signalled(config, options))
+    }
+}
+
+/// One core reads, decodes and journals; the others deliver. More workers than cores only switch.
+fn daemon_runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads((cores / 2).max(1))
+        .thread_name("walhook")
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format_args!("cannot start: {error}")))
+}
+
+async fn run_until_signalled(config: Config, options: RunOptions) -> Result<(), Failure> {
+    let mut signals = StopSignals::new()?;
+    let stop = watch::Sender::new(Stop::Run);
+    let daemon = daemon::run(config, options, stop.subscribe());
+    tokio::pin!(daemon);
+    tokio::select! {
+        ended = &mut daemon => return ended.map_err(failure),
+        () = signals.next() => {}
+    }
+    stop.send_replace(Stop::Drain);
+    tokio::select! {
+        ended = daemon => ended.map_err(failure),
+        () = signals.next() => {
+            // The journal survives this as it survives a crash: what was in flight is sent again.
+            warn!("stopping at once: requests in flight are broken off and sent again later");
+            process::exit(1);
+        }
+    }
+}
+
+fn failure(error: DaemonError) -> Failure {
+    if error.is_refusal() {
+        Failure::refused(error)
+    } else if error.is_configuration() {
+        Failure::usage(error)
+    } else {
+        Failure::failed(error)
     }
 }

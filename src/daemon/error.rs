@@ -7,6 +7,7 @@ use crate::capture::CaptureError;
 use crate::delivery::DeliveryError;
 use crate::event::RuleError;
 use crate::journal::JournalError;
+use crate::source::SourceError;
 
 /// Why the daemon ended other than by being told to.
 #[derive(Debug)]
@@ -18,17 +19,13 @@ enum Kind {
     Rule(RuleError),
     Journal(JournalError),
     Delivery(DeliveryError),
-    Setup(String),
+    Source(SourceError),
     Internal(String),
 }
 
 impl DaemonError {
     pub(super) fn internal(message: impl Into<String>) -> DaemonError {
         DaemonError(Kind::Internal(message.into()))
-    }
-
-    pub(super) fn setup(message: impl Into<String>) -> DaemonError {
-        DaemonError(Kind::Setup(message.into()))
     }
 
     /// Whether going on would lose changes, or send those of another database, so that only a
@@ -41,7 +38,7 @@ impl DaemonError {
     pub fn is_configuration(&self) -> bool {
         match &self.0 {
             Kind::Capture(error) => error.is_not_set_up(),
-            Kind::Setup(_) => true,
+            Kind::Source(error) => !error.findings().is_empty(),
             _ => false,
         }
     }
@@ -54,7 +51,7 @@ impl fmt::Display for DaemonError {
             Kind::Rule(error) => error.fmt(f),
             Kind::Journal(error) => error.fmt(f),
             Kind::Delivery(error) => error.fmt(f),
-            Kind::Setup(message) => f.write_str(message),
+            Kind::Source(error) => error.fmt(f),
             Kind::Internal(message) => write!(f, "internal error, please report it: {message}"),
         }
     }
@@ -83,5 +80,11 @@ impl From<JournalError> for DaemonError {
 impl From<DeliveryError> for DaemonError {
     fn from(error: DeliveryError) -> DaemonError {
         DaemonError(Kind::Delivery(error))
+    }
+}
+
+impl From<SourceError> for DaemonError {
+    fn from(error: SourceError) -> DaemonError {
+        DaemonError(Kind::Source(error))
     }
 }

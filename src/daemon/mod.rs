@@ -5,6 +5,7 @@
 //! (capture, and new attempts), then lets what is in flight finish, and last closes the journal.
 
 mod error;
+mod prepare;
 mod sink;
 
 use std::sync::Arc;
@@ -26,7 +27,6 @@ use crate::config::{Config, SourceConfig, TableConfig};
 use crate::delivery::{DeliveryError, Dispatcher, EndpointOptions};
 use crate::event::TableRule;
 use crate::journal::{Journal, JournalOptions, JournalWriter};
-use crate::source;
 
 use sink::{JournalSink, RulesParts};
 
@@ -55,7 +55,11 @@ pub async fn run(
         ..JournalOptions::new(&config.journal.path)
     })?;
     if config.source.create && journal.checkpoint().is_none() {
-        set_up(&config.source, &config.tables).await?;
+        let mut stopped = stop.clone();
+        tokio::select! {
+            prepared = prepare::source(&config.source, &config.tables) => prepared?,
+            _ = stopped.wait_for(|stop| *stop != Stop::Run) => return Ok(writer.stop()?),
+        }
     }
     let grace = config.daemon.stop_grace;
     let dispatchers = Dispatchers::start(config.endpoints, &journal).await?;
@@ -189,21 +193,6 @@ fn start_point(journal: &Journal) -> Option<StartPoint> {
         position: (checkpoint.position != Default::default()).then_some(checkpoint.position),
         resume_lsn: checkpoint.resume_lsn,
     })
-}
-
-/// Does what `walhook setup` does.
-async fn set_up(source: &SourceConfig, tables: &[TableConfig]) -> Result<(), DaemonError> {
-    let options = source::SetupOptions {
-        connection: source.connection.clone(),
-        slot: source.slot.clone(),
-        publication: source.publication.clone(),
-        tables: tables.iter().map(|table| (table.schema.clone(), table.name.clone())).collect(),
-    };
-    let done = source::setup(&options).await.map_err(DaemonError::setup)?;
-    for line in done {
-        info!("{line}");
-    }
-    Ok(())
 }
 
 struct Dispatchers {

@@ -58,7 +58,14 @@ impl JournalSink {
 impl ChangeSink for JournalSink {
     type Error = DaemonError;
 
-    fn connected(&mut self, source: &Source) -> Result<(), DaemonError> {
+    fn connected(
+        &mut self,
+        source: &Source,
+        position: Option<Position>,
+    ) -> Result<(), DaemonError> {
+        // Usually what it is already. A stream that starts afresh may be behind it, and its changes
+        // must not be taken for known ones after the next restart.
+        self.position = position.unwrap_or_default();
         self.rules = Some(EventRules::new(RulesOptions {
             system_identifier: source.system_identifier,
             database_oid: source.database_oid,

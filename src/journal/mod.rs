@@ -1,1 +1,357 @@
-//! The journal: the one durable thing.
+//! The journal: events, checkpoint, endpoint cursors, deliveries and attempts in one SQLite file.
+//!
+//! It is the only thing that must be durable: what it holds, Postgres may forget. One thread
+//! writes; it commits whatever has gathered in one transaction without waiting for the disk, which
+//! survives the death of the process at any moment, and a few times a second once more with an
+//! fsync, which makes all before it survive a power cut; only then does
+//! [`durable_lsn`](Journal::durable_lsn) move. The newest events stay in memory, in the [`Tail`];
+//! who is further behind reads [pages](Journal::page).
+//!
+//! An endpoint is a cursor over the events. Only exceptions have a row of their own: deliveries that
+//! wait for their retry, are blocked behind such a one of the same lane, or are dead.
+//!
+//! Another engine may stand behind the same operations one day: SQL and row ids stay inside.
+
+mod append;
+mod deliveries;
+mod error;
+mod file;
+mod model;
+mod prune;
+mod queue;
+mod read;
+mod settle;
+mod status;
+mod stored;
+mod tail;
+mod writer;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use rusqlite::Connection;
+
+use crate::event::EventId;
+use crate::postgres::lsn::Lsn;
+
+pub use error::JournalError;
+pub use model::{
+    Append, AttemptRecord, Checkpoint, Due, DueDelivery, EndpointId, EndpointState, JournalOptions,
+    Outcome, OutcomeKind, Park, Seq, Settled, Settlement, SourceIdentity, Start,
+};
+pub use status::{
+    AttemptEntry, DeadDelivery, EndpointStatus, EventsStatus, JournalReader, JournalStatus,
+};
+pub use stored::{StoredBatch, StoredEvent};
+pub use tail::{Tail, TailWatcher};
+
+use append::Written;
+use queue::{Command, Queue, Reply};
+use read::ReadPool;
+use writer::{Known, Shared, Writer};
+
+/// The open journal. Cheap to clone; every clone is the same journal.
+#[derive(Clone)]
+pub struct Journal {
+    shared: Arc<Shared>,
+    reads: Arc<ReadPool>,
+}
+
+/// The thread that writes. Stops, with everything queued written and durable, when it is dropped.
+#[derive(Debug)]
+pub struct JournalWriter {
+    stop: StopWriter,
+    thread: Option<JoinHandle<Result<(), JournalError>>>,
+}
+
+struct StopWriter(Arc<Shared>);
+
+impl Journal {
+    /// Opens the journal, making it if it is not there, and starts its writer. Keeps every other
+    /// walhook out until the writer has ended.
+    ///
+    /// # Errors
+    /// The file is in use ([`is_locked`](JournalError::is_locked)), is no journal, is one of a newer
+    /// version, or cannot be read or written.
+    pub fn open(mut options: JournalOptions) -> Result<(Journal, JournalWriter), JournalError> {
+        options.path = file::real_path(&options.path)?;
+        let path = options.path.clone();
+        let lock = file::lock(&path)?;
+        let db = file::open_writer(&path)?;
+        let (written, known) = recover(&db, &path)?;
+        let shared = Arc::new(Shared {
+            path: path.clone(),
+            queue: Queue::default(),
+            tail: Tail::new(Seq(written.last_seq)),
+            durable_lsn: AtomicU64::new(0),
+            known: known.into(),
+        });
+        let mut writer = Writer::new(db, lock, options, Arc::clone(&shared), written);
+        // What a killed process committed may still lie in the system's memory only.
+        writer.flush()?;
+        let thread = std::thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || writer.run())
+            .map_err(|error| JournalError::file(&path, "start a thread for", error))?;
+        let reads = Arc::new(ReadPool::new(&path));
+        let stop = StopWriter(Arc::clone(&shared));
+        Ok((Journal { shared, reads }, JournalWriter { stop, thread: Some(thread) }))
+    }
+
+    /// Opens the journal for looking only, also while a daemon writes to it.
+    ///
+    /// # Errors
+    /// There is no such file, it is no journal, or one of another version.
+    pub fn open_read_only(path: impl AsRef<Path>) -> Result<JournalReader, JournalError> {
+        JournalReader::open(path.as_ref())
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.shared.path
+    }
+
+    /// The database this journal belongs to, if it was said.
+    pub fn identity(&self) -> Option<SourceIdentity> {
+        self.shared.known().identity.clone()
+    }
+
+    /// Says which database this journal belongs to. Blocks until that is durable.
+    ///
+    /// # Errors
+    /// It could not be written, or the journal is closed.
+    pub fn set_identity(&self, identity: SourceIdentity) -> Result<(), JournalError> {
+        self.ask_blocking(|_, reply| Command::SetIdentity(identity, reply))
+    }
+
+    /// How far the stream is journaled (committed, not necessarily durable).
+    pub fn checkpoint(&self) -> Option<Checkpoint> {
+        self.shared.known().checkpoint
+    }
+
+    /// Queues events and the checkpoint they lead to, waiting for room until `deadline` at most; if
+    /// there is none, the append is given back. An append is written whole, in one transaction:
+    /// keep them below a few thousand events. Blocking.
+    ///
+    /// Queued is not written: [`checkpoint`](Self::checkpoint) and
+    /// [`durable_lsn`](Self::durable_lsn) tell how far that got. While the disk is full, appends
+    /// stay queued until there is room again.
+    ///
+    /// # Errors
+    /// Nothing can be written any more, or the journal is closed.
+    pub fn append(
+        &self,
+        append: Append,
+        deadline: Instant,
+    ) -> Result<Result<(), Append>, JournalError> {
+        self.shared.queue.append(append, deadline)
+    }
+
+    /// The [`resume_lsn`](Checkpoint::resume_lsn) of the newest checkpoint that survives a power
+    /// cut: what the replication slot may be told. Zero while there is none.
+    pub fn durable_lsn(&self) -> Lsn {
+        Lsn(self.shared.durable_lsn.load(Ordering::Acquire))
+    }
+
+    /// Makes everything queued so far durable, and waits for it. Blocking.
+    ///
+    /// # Errors
+    /// It could not be written, or the journal is closed.
+    pub fn make_durable(&self) -> Result<(), JournalError> {
+        self.ask_blocking(Command::MakeDurable)
+    }
+
+    /// Why events cannot be written at the moment, if they cannot: the disk is full, say. It passes
+    /// by itself when the cause does; an error that cannot pass closes the journal.
+    pub fn trouble(&self) -> Option<JournalError> {
+        self.shared.queue.closed().or_else(|| self.shared.known().trouble.clone())
+    }
+
+    /// What is known of the endpoint of this name, which starts at `start` if it is new.
+    ///
+    /// # Errors
+    /// It could not be read or written, or the journal is closed.
+    pub async fn register_endpoint(
+        &self,
+        name: &str,
+        start: Start,
+    ) -> Result<EndpointState, JournalError> {
+        self.ask(|reply| Command::Register(name.to_owned(), start, reply)).await
+    }
+
+    /// Disables an endpoint and says why, or enables it again with `None`.
+    ///
+    /// # Errors
+    /// There is no such endpoint, it could not be written, or the journal is closed.
+    pub async fn set_disabled(
+        &self,
+        endpoint: EndpointId,
+        reason: Option<&str>,
+    ) -> Result<(), JournalError> {
+        self.ask(|reply| Command::SetDisabled(endpoint, reason.map(str::to_owned), reply)).await
+    }
+
+    /// Stores what a dispatcher has learnt; comes back when it is committed. When it fails, nothing
+    /// of it was stored, and the same settlement can be tried again if the error
+    /// [is retryable](JournalError::is_retryable).
+    ///
+    /// # Errors
+    /// There is no such endpoint, it could not be written, or the journal is closed.
+    pub async fn settle(&self, settlement: Settlement) -> Result<Settled, JournalError> {
+        self.ask(|reply| Command::Settle(Box::new(settlement), reply)).await
+    }
+
+    /// The newest events, in memory.
+    pub fn tail(&self) -> &Tail {
+        &self.shared.tail
+    }
+
+    /// Events after `after`, in order and without a gap: up to `max_events` of them and `max_bytes`
+    /// of bodies, but at least one if there is one. The first has a higher number than `after + 1`
+    /// where events were pruned. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub async fn page(
+        &self,
+        after: Seq,
+        max_events: usize,
+        max_bytes: usize,
+    ) -> Result<Arc<StoredBatch>, JournalError> {
+        self.reads.run(move |db| db.page(after, max_events, max_bytes).map(Arc::new)).await
+    }
+
+    /// The events of these numbers, in the same order; those that were pruned are left out. Needs a
+    /// tokio runtime.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub async fn load(&self, seqs: &[Seq]) -> Result<Vec<StoredEvent>, JournalError> {
+        let seqs = seqs.to_vec();
+        self.reads
+            .run(move |db| seqs.iter().filter_map(|&seq| db.load(seq).transpose()).collect())
+            .await
+    }
+
+    /// Deliveries of an endpoint that are due for their retry, by due time and number, at most
+    /// `limit`. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub async fn due(
+        &self,
+        endpoint: EndpointId,
+        now_ms: i64,
+        limit: usize,
+    ) -> Result<Due, JournalError> {
+        self.due_except(endpoint, now_ms, limit, &[]).await
+    }
+
+    /// Like [`due`](Self::due), as if those of `except` did not wait: those that are being tried
+    /// already, whose rows still wait for their outcome to be settled.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub async fn due_except(
+        &self,
+        endpoint: EndpointId,
+        now_ms: i64,
+        limit: usize,
+        except: &[Seq],
+    ) -> Result<Due, JournalError> {
+        let except = except.to_vec();
+        self.reads.run(move |db| db.due(endpoint, now_ms, limit, &except)).await
+    }
+
+    /// The number of the event with this id, if it is still there. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub async fn find_event(&self, id: EventId) -> Result<Option<Seq>, JournalError> {
+        self.reads.run(move |db| db.find(id)).await
+    }
+
+    async fn ask<T>(&self, make: impl FnOnce(Reply<T>) -> Command) -> Result<T, JournalError> {
+        let (reply, answer) = flume::bounded(1);
+        self.shared.queue.command(|_| make(reply))?;
+        answer.recv_async().await.unwrap_or_else(|_| Err(self.ended()))
+    }
+
+    fn ask_blocking<T>(
+        &self,
+        make: impl FnOnce(u64, Reply<T>) -> Command,
+    ) -> Result<T, JournalError> {
+        let (reply, answer) = flume::bounded(1);
+        self.shared.queue.command(|appended| make(appended, reply))?;
+        answer.recv().unwrap_or_else(|_| Err(self.ended()))
+    }
+
+    /// Why the writer went without an answer.
+    fn ended(&self) -> JournalError {
+        self.shared.queue.closed().unwrap_or_else(JournalError::closed)
+    }
+}
+
+impl fmt::Debug for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Journal").field("path", &self.shared.path).finish_non_exhaustive()
+    }
+}
+
+impl JournalWriter {
+    /// Writes what is queued, makes it durable, and ends the thread. Everything asked of the journal
+    /// from then on fails. Blocking.
+    ///
+    /// # Errors
+    /// Something could not be written.
+    pub fn stop(mut self) -> Result<(), JournalError> {
+        self.join()
+    }
+
+    fn join(&mut self) -> Result<(), JournalError> {
+        self.stop.0.queue.stop();
+        match self.thread.take() {
+            Some(thread) => thread.join().unwrap_or_else(|_| Err(JournalError::closed())),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for JournalWriter {
+    fn drop(&mut self) {
+        // The writer has logged what went wrong.
+        let _ = self.join();
+    }
+}
+
+impl fmt::Debug for StopWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StopWriter")
+    }
+}
+
+/// Reads how far the file is written.
+fn recover(db: &Connection, path: &Path) -> Result<(Written, Known), JournalError> {
+    let failed = |error| JournalError::sqlite(path, "read", error);
+    let now_ms = writer::now_ms();
+    let head = status::head(db).map_err(failed)?;
+    let first: Option<i64> =
+        db.query_row("SELECT min(seq) FROM events", (), |row| row.get(0)).map_err(failed)?;
+    let last: Option<i64> =
+        db.query_row("SELECT max(seq) FROM events", (), |row| row.get(0)).map_err(failed)?;
+    if last.is_some_and(|last| last != head.last_seq) {
+        return Err(JournalError::damaged(path, "its newest event is not the one it counts"));
+    }
+    let written = Written {
+        last_seq: head.last_seq,
+        first_seq: first.unwrap_or(head.last_seq + 1),
+        checkpoint: head.checkpoint,
+        segment: append::recover_segment(db, now_ms).map_err(failed)?,
+    };
+    let known = Known { identity: head.identity, checkpoint: head.checkpoint, ..Known::default() };
+    Ok((written, known))
+}

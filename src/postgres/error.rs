@@ -17,6 +17,11 @@ impl PgError {
         self.0.code().map(|code| code.code())
     }
 
+    /// Retryable.
+    pub fn is_retryable(&self) -> bool {
+        false
+    }
+
     /// The slot is in use (55006).
     pub fn is_slot_in_use(&self) -> bool {
         self.sqlstate() == Some("55006")

@@ -1,4 +1,11 @@
 //! Tests of the real binary on real Postgres servers and real HTTP, one module a theme.
 
+mod crash;
+mod data;
 mod harness;
 mod harness_itself;
+mod hostile;
+mod outage;
+mod refusals;
+mod shutdown;
+mod tpcb;

@@ -31,10 +31,15 @@ impl Database {
 
     /// A new one on a cluster of the test's own, for tests that stop it or fill its log.
     pub(crate) async fn create_on(cluster: &Arc<Cluster>, name: &str) -> Database {
-        let database = Database { cluster: Arc::clone(cluster), name: name.to_owned() };
+        let database = Database::existing_on(cluster, name);
         let client = connect(&cluster.url("postgres")).await.unwrap();
         client.batch_execute(&format!("create database {name}")).await.unwrap();
         database
+    }
+
+    /// One that came with the cluster, as a standby's do.
+    pub(crate) fn existing_on(cluster: &Arc<Cluster>, name: &str) -> Database {
+        Database { cluster: Arc::clone(cluster), name: name.to_owned() }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -43,10 +48,6 @@ impl Database {
 
     pub(crate) fn url(&self) -> String {
         self.cluster.url(&self.name)
-    }
-
-    pub(crate) fn cluster(&self) -> &Arc<Cluster> {
-        &self.cluster
     }
 
     pub(crate) async fn client(&self) -> Client {

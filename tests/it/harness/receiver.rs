@@ -100,12 +100,7 @@ impl Receiver {
         .await;
     }
 
-    /// All requests so far, in order of arrival.
-    pub(crate) fn requests(&self) -> Vec<Arc<Request>> {
-        self.state.requests.lock().unwrap().clone()
-    }
-
-    /// Those to one path.
+    /// The requests to one path so far, in order of arrival.
     pub(crate) fn requests_to(&self, path: &str) -> Vec<Arc<Request>> {
         let requests = self.state.requests.lock().unwrap();
         requests.iter().filter(|request| request.path == path).cloned().collect()

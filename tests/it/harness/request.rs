@@ -66,21 +66,9 @@ impl Request {
     pub(crate) fn attempt(&self) -> u32 {
         self.header("webhook-attempt").expect("no webhook-attempt").parse().unwrap()
     }
-
-    /// The event's name, such as `person.created`.
-    #[track_caller]
-    pub(crate) fn event(&self) -> String {
-        self.json()["event"].as_str().expect("an event without a name").to_owned()
-    }
-
-    /// (commit position, ordinal): the place of the event in the database's order.
-    #[track_caller]
-    pub(crate) fn position(&self) -> (u64, u64) {
-        position_of(&self.json())
-    }
 }
 
-/// See [`Request::position`].
+/// (commit position, ordinal): the place of an event in the database's order.
 #[track_caller]
 pub(crate) fn position_of(event: &Value) -> (u64, u64) {
     let source = &event["source"];

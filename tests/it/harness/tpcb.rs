@@ -37,8 +37,8 @@ impl TpcB {
             .await;
     }
 
-    /// Fills them as `pgbench -i` does.
-    pub(crate) async fn fill(&self, database: &Database) {
+    /// Fills them as `pgbench -i` does. The answer is how many rows that made.
+    pub(crate) async fn fill(&self, database: &Database) -> usize {
         let TpcB { scale } = self;
         database
             .execute(&format!(
@@ -51,26 +51,28 @@ impl TpcB {
                      from generate_series(1, {scale} * {ACCOUNTS_PER_BRANCH}) g"
             ))
             .await;
+        *scale as usize * (1 + TELLERS_PER_BRANCH + ACCOUNTS_PER_BRANCH) as usize
     }
 
     /// Runs so many transactions from each of so many clients at once. One in twenty is rolled
-    /// back, and one in twenty also closes its account and opens another.
-    pub(crate) async fn run(&self, database: &Arc<Database>, clients: usize, each: usize) {
+    /// back, and one in twenty also closes its account and opens another. The answer is how many
+    /// row changes were committed.
+    pub(crate) async fn run(&self, database: &Arc<Database>, clients: usize, each: usize) -> usize {
         let mut running = JoinSet::new();
         for number in 0..clients {
             let (database, scale) = (Arc::clone(database), self.scale);
             running.spawn(async move {
                 let mut client = database.client().await;
+                let mut changes = 0;
                 for count in 0..each {
                     // Accounts opened by the load have keys nobody else uses.
                     let new_account = 1_000_000 * (number as i32 + 1) + count as i32;
-                    transaction(&mut client, scale, new_account).await;
+                    changes += transaction(&mut client, scale, new_account).await;
                 }
+                changes
             });
         }
-        while let Some(client) = running.join_next().await {
-            client.unwrap();
-        }
+        running.join_all().await.into_iter().sum()
     }
 
     /// A table's rows as `to_jsonb` gives them, sorted by their text.
@@ -84,7 +86,8 @@ impl TpcB {
     }
 }
 
-async fn transaction(client: &mut Client, scale: i32, new_account: i32) {
+/// The answer is how many row changes were committed.
+async fn transaction(client: &mut Client, scale: i32, new_account: i32) -> usize {
     let (aid, tid, bid, delta, rolls_back, moves) = {
         let mut rng = rand::rng();
         let aid = rng.random_range(1..=scale * ACCOUNTS_PER_BRANCH);
@@ -93,24 +96,26 @@ async fn transaction(client: &mut Client, scale: i32, new_account: i32) {
         let delta = rng.random_range(-5000..=5000);
         (aid, tid, bid, delta, rng.random_bool(0.05), rng.random_bool(0.05))
     };
-    let transaction = client.transaction().await.unwrap();
     let account = "update pgbench_accounts set abalance = abalance + $1 where aid = $2";
-    transaction.execute(account, &[&delta, &aid]).await.unwrap();
-    if moves {
-        let close = "delete from pgbench_accounts where aid = $1";
-        let open = "insert into pgbench_accounts values ($1, $2, $3, 'opened')";
-        transaction.execute(close, &[&aid]).await.unwrap();
-        transaction.execute(open, &[&new_account, &bid, &delta]).await.unwrap();
-    }
+    let close = "delete from pgbench_accounts where aid = $1";
+    let open = "insert into pgbench_accounts values ($1, $2, $3, 'opened')";
     let teller = "update pgbench_tellers set tbalance = tbalance + $1 where tid = $2";
-    transaction.execute(teller, &[&delta, &tid]).await.unwrap();
     let branch = "update pgbench_branches set bbalance = bbalance + $1 where bid = $2";
-    transaction.execute(branch, &[&delta, &bid]).await.unwrap();
     let history = "insert into pgbench_history values ($1, $2, $3, $4, clock_timestamp())";
-    transaction.execute(history, &[&tid, &bid, &aid, &delta]).await.unwrap();
+
+    let transaction = client.transaction().await.unwrap();
+    let mut changes = transaction.execute(account, &[&delta, &aid]).await.unwrap();
+    if moves {
+        changes += transaction.execute(close, &[&aid]).await.unwrap();
+        changes += transaction.execute(open, &[&new_account, &bid, &delta]).await.unwrap();
+    }
+    changes += transaction.execute(teller, &[&delta, &tid]).await.unwrap();
+    changes += transaction.execute(branch, &[&delta, &bid]).await.unwrap();
+    changes += transaction.execute(history, &[&tid, &bid, &aid, &delta]).await.unwrap();
     if rolls_back {
         transaction.rollback().await.unwrap();
-    } else {
-        transaction.commit().await.unwrap();
+        return 0;
     }
+    transaction.commit().await.unwrap();
+    changes as usize
 }

@@ -84,23 +84,13 @@ impl Workspace {
         &self.slot
     }
 
-    pub(crate) fn journal_path(&self) -> PathBuf {
-        self.dir.path().join("walhook.db")
-    }
-
-    /// Forgets everything, as if walhook had never run here.
-    pub(crate) fn remove_journal(&self) {
-        for entry in fs::read_dir(self.dir.path()).unwrap() {
-            let path = entry.unwrap().path();
-            if path.file_name().unwrap().to_string_lossy().starts_with("walhook.db") {
-                fs::remove_file(path).unwrap();
-            }
-        }
+    pub(crate) fn config_path(&self) -> PathBuf {
+        self.dir.path().join("walhook.toml")
     }
 
     /// `walhook <arguments> -c walhook.toml`, in this folder.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let config = self.dir.path().join("walhook.toml");
+        let config = self.config_path();
         fs::write(&config, self.config.to_string()).unwrap();
         let mut command = self.bare_command(arguments);
         command.arg("-c").arg(config);

@@ -1,0 +1,251 @@
+//! What goes into the journal and what comes out: plain values.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::capture::Position;
+use crate::event::{EventBatch, Lanes};
+use crate::postgres::lsn::Lsn;
+
+use super::stored::StoredEvent;
+
+/// Where the journal is and how much it keeps.
+#[derive(Clone, Debug)]
+pub struct JournalOptions {
+    /// The file. Beside it lie `<path>-wal` and `<path>-shm` of SQLite, and `<path>.lock`.
+    pub path: PathBuf,
+    /// How long an event is kept after it was journaled, delivered or not.
+    pub retain: Duration,
+    /// How large the file's content may get, in bytes; the oldest events go first.
+    pub max_size_bytes: u64,
+    /// How often what was written is made durable.
+    pub durable_every: Duration,
+}
+
+impl JournalOptions {
+    /// A journal at `path` that keeps 7 days and 10 GiB and is made durable every 200 ms.
+    pub fn new(path: impl Into<PathBuf>) -> JournalOptions {
+        JournalOptions {
+            path: path.into(),
+            retain: Duration::from_secs(7 * 24 * 60 * 60),
+            max_size_bytes: 10 << 30,
+            durable_every: Duration::from_millis(200),
+        }
+    }
+}
+
+/// An event's number in the journal: 1 for the first, one more for each, never used again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seq(pub i64);
+
+impl fmt::Display for Seq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The database the journal's events come from. A journal belongs to one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceIdentity {
+    /// The cluster's identifier, from IDENTIFY_SYSTEM.
+    pub system_identifier: u64,
+    /// The database's oid.
+    pub database_oid: u32,
+    /// The database's name.
+    pub database: String,
+    /// The timeline last followed.
+    pub timeline: u32,
+    /// The replication slot.
+    pub slot: String,
+}
+
+/// How far the stream has been journaled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The last change taken: what is at or before it comes again after a restart and is skipped.
+    pub position: Position,
+    /// Where the stream may go on; what the slot may be told once it is durable.
+    pub resume_lsn: Lsn,
+}
+
+/// Events and the position they lead to: written together or not at all.
+#[derive(Clone, Debug, Default)]
+pub struct Append {
+    /// In commit order, beyond all earlier ones. May be empty, to move the checkpoint alone.
+    pub events: EventBatch,
+    /// How far the stream was taken with them.
+    pub checkpoint: Checkpoint,
+}
+
+/// An endpoint's number in the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EndpointId(pub i64);
+
+/// Where an endpoint starts when it is first seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// With the next event that is journaled.
+    #[default]
+    Now,
+    /// With the oldest event still there.
+    Earliest,
+    /// Behind this event.
+    After(Seq),
+}
+
+/// What the journal knows of an endpoint when its dispatcher starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointState {
+    /// Its number.
+    pub endpoint: EndpointId,
+    /// The last event taken from the stream.
+    pub cursor: Seq,
+    /// Events at or before the cursor that were neither done nor parked, ascending: they run first.
+    pub in_flight: Vec<Seq>,
+    /// Each lane with waiting or blocked deliveries, and how many.
+    pub parked: Vec<(i64, u32)>,
+    /// How many deliveries wait for their retry.
+    pub waiting: u64,
+    /// How many are blocked behind those.
+    pub blocked: u64,
+    /// How many are dead.
+    pub dead: u64,
+    /// When the first retry is due, milliseconds since the Unix epoch.
+    pub next_due_ms: Option<i64>,
+    /// Why it is disabled, if it is.
+    pub disabled: Option<String>,
+}
+
+/// What a dispatcher has learnt since its last settlement. Applied whole or not at all.
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    /// Whose.
+    pub endpoint: EndpointId,
+    /// The last event taken from the stream; a lower one than stored is ignored.
+    pub cursor: Seq,
+    /// Every event at or before `cursor` that is neither done nor parked, after this settlement.
+    pub in_flight: Vec<Seq>,
+    /// What came of deliveries.
+    pub outcomes: Vec<Outcome>,
+    /// Deliveries that must wait behind another one on their lanes.
+    pub parks: Vec<Park>,
+    /// The HTTP requests made, for the log.
+    pub attempts: Vec<AttemptRecord>,
+}
+
+impl Settlement {
+    /// A settlement that only says how far the stream was taken.
+    pub fn new(endpoint: EndpointId, cursor: Seq) -> Settlement {
+        Settlement {
+            endpoint,
+            cursor,
+            in_flight: Vec::new(),
+            outcomes: Vec::new(),
+            parks: Vec::new(),
+            attempts: Vec::new(),
+        }
+    }
+}
+
+/// What came of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The event.
+    pub seq: Seq,
+    /// What came of it.
+    pub kind: OutcomeKind,
+}
+
+/// See [`Outcome`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutcomeKind {
+    /// Accepted by the endpoint, or skipped by the dispatcher: nothing is left to do.
+    Succeeded,
+    /// To be tried again.
+    Waiting {
+        /// When, milliseconds since the Unix epoch.
+        due_at_ms: i64,
+        /// How often it was tried so far.
+        attempts: u32,
+        /// The lanes it holds meanwhile; ignored where the delivery is parked already.
+        lanes: Lanes,
+    },
+    /// Given up: kept and listed, but it holds nothing any more.
+    Dead {
+        /// How often it was tried.
+        attempts: u32,
+        /// Its lanes, for the day it is tried again by hand.
+        lanes: Lanes,
+    },
+}
+
+/// A delivery that goes behind others of its lanes, unless it turns out to be first on all of them
+/// by now: then it is due at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Park {
+    /// The event.
+    pub seq: Seq,
+    /// Its lanes.
+    pub lanes: Lanes,
+}
+
+/// One HTTP request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptRecord {
+    /// The event.
+    pub seq: Seq,
+    /// Which try it was, from 1.
+    pub attempt: u32,
+    /// When it started, milliseconds since the Unix epoch.
+    pub started_at_ms: i64,
+    /// How long it took, microseconds.
+    pub duration_us: u32,
+    /// The answer's status, if one came.
+    pub status: Option<u16>,
+    /// Why it failed; `None` for a success.
+    pub error: Option<String>,
+    /// The beginning of the answer's body, of failures only.
+    pub response: Option<Vec<u8>>,
+}
+
+impl AttemptRecord {
+    /// Whether the endpoint accepted the event.
+    pub fn succeeded(&self) -> bool {
+        self.error.is_none()
+    }
+}
+
+/// What a settlement brought about, as committed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// Blocked deliveries that are due now.
+    pub promoted: Vec<Seq>,
+    /// Each lane the settlement touched, by adding to it or taking from it, and how many waiting or
+    /// blocked deliveries it has now. A lane at 0 is free.
+    pub freed_lanes: Vec<(i64, u32)>,
+    /// When the first of all waiting deliveries is due. Those being tried right now count: their
+    /// rows wait until their outcome is settled.
+    pub next_due_ms: Option<i64>,
+}
+
+/// Deliveries whose retry is due.
+#[derive(Clone, Debug, Default)]
+pub struct Due {
+    /// By due time, then number.
+    pub deliveries: Vec<DueDelivery>,
+    /// When the first waiting delivery that is not among `deliveries` (nor was excluded) is due;
+    /// already past when the limit cut the list.
+    pub next_due_ms: Option<i64>,
+}
+
+/// One of [`Due`].
+#[derive(Clone, Debug)]
+pub struct DueDelivery {
+    /// The event's number.
+    pub seq: Seq,
+    /// How often it was tried so far; 0 for one that was only blocked.
+    pub attempts: u32,
+    /// The event.
+    pub event: StoredEvent,
+}

@@ -1,0 +1,138 @@
+//! Retention: the oldest events go, and with them all that hangs on them.
+
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, params};
+
+use super::append::Written;
+use super::deliveries::{Deliveries, LaneCounts, lanes_of};
+use super::model::JournalOptions;
+
+const OLDEST_SEGMENT: &str =
+    "SELECT last_seq, journaled_at_ms FROM segments ORDER BY first_seq LIMIT 1";
+const USED_BYTES: &str = "SELECT (page_count - freelist_count) * page_size \
+    FROM pragma_page_count, pragma_freelist_count, pragma_page_size";
+const DELETE_EVENTS: &str = "DELETE FROM events WHERE seq >= ?1 AND seq <= ?2";
+const DELETE_SEGMENTS: &str = "DELETE FROM segments WHERE first_seq < ?1 AND last_seq < ?1";
+const ENDPOINTS: &str = "SELECT endpoint, cursor FROM endpoints";
+const PARKED: &str = "SELECT seq, state, lane_1, lane_2 FROM deliveries \
+    WHERE endpoint = ?1 AND seq <= ?2 ORDER BY seq";
+const ADD_DROPPED: &str = "UPDATE endpoints SET dropped = dropped + ?2 WHERE endpoint = ?1";
+const DELETE_ATTEMPTS: &str = "DELETE FROM attempts WHERE seq < ?1 AND attempt_id IN \
+    (SELECT attempt_id FROM attempts ORDER BY attempt_id LIMIT 256)";
+
+/// A step takes about this long, so that nobody waits for it noticeably.
+const STEP: Duration = Duration::from_millis(3);
+
+/// Events deleted before the clock is looked at again.
+const CHUNK_EVENTS: i64 = 32;
+
+/// What one step did.
+#[derive(Debug, Default)]
+pub(super) struct Pruned {
+    /// Events deleted.
+    pub(super) events: i64,
+    /// Per endpoint, how many undelivered events were lost to it.
+    pub(super) dropped: Vec<(i64, i64)>,
+    /// Whether there may be more to do at once.
+    pub(super) more: bool,
+}
+
+/// Up to which number events should go now, if any should.
+pub(super) fn wanted(
+    db: &Connection,
+    written: &Written,
+    options: &JournalOptions,
+    now_ms: i64,
+) -> rusqlite::Result<Option<i64>> {
+    if written.first_seq > written.last_seq {
+        return Ok(None);
+    }
+    let mut segments = db.prepare_cached(OLDEST_SEGMENT)?;
+    let mut rows = segments.query(())?;
+    if let Some(row) = rows.next()? {
+        let (last_seq, journaled_at_ms): (i64, i64) = (row.get(0)?, row.get(1)?);
+        let retain_ms = i64::try_from(options.retain.as_millis()).unwrap_or(i64::MAX);
+        if journaled_at_ms < now_ms.saturating_sub(retain_ms) && last_seq >= written.first_seq {
+            return Ok(Some(last_seq));
+        }
+    }
+    let used: i64 = db.prepare_cached(USED_BYTES)?.query_row((), |row| row.get(0))?;
+    let over = u64::try_from(used).unwrap_or(0) > options.max_size_bytes;
+    Ok(over.then(|| written.last_seq.min(written.first_seq + CHUNK_EVENTS - 1)))
+}
+
+/// Deletes events up to `target` for about [`STEP`] inside the open transaction, and attempts of
+/// events that are gone.
+pub(super) fn step(
+    db: &Connection,
+    counts: &mut LaneCounts,
+    written: &mut Written,
+    target: Option<i64>,
+    now_ms: i64,
+) -> rusqlite::Result<Pruned> {
+    let started = Instant::now();
+    let mut pruned = Pruned::default();
+    if let Some(target) = target {
+        let first = written.first_seq;
+        while written.first_seq <= target && started.elapsed() < STEP {
+            let last = target.min(written.first_seq + CHUNK_EVENTS - 1);
+            db.prepare_cached(DELETE_EVENTS)?.execute([written.first_seq, last])?;
+            drop_deliveries(db, counts, written.first_seq, last, now_ms, &mut pruned)?;
+            written.first_seq = last + 1;
+        }
+        pruned.events = written.first_seq - first;
+        pruned.more = true;
+        db.prepare_cached(DELETE_SEGMENTS)?.execute([written.first_seq])?;
+        for (endpoint, dropped) in &pruned.dropped {
+            db.prepare_cached(ADD_DROPPED)?.execute([endpoint, dropped])?;
+        }
+    }
+    // Attempts lie in the order they were made, which is nearly that of their events: the oldest
+    // few are looked at, and one that must stay holds up those behind it only until it may go.
+    while db.prepare_cached(DELETE_ATTEMPTS)?.execute([written.first_seq])? > 0 {
+        if started.elapsed() >= STEP {
+            pruned.more = true;
+            break;
+        }
+    }
+    Ok(pruned)
+}
+
+/// Takes the events `first..=last` from every endpoint, and counts what was still to be delivered.
+fn drop_deliveries(
+    db: &Connection,
+    counts: &mut LaneCounts,
+    first: i64,
+    last: i64,
+    now_ms: i64,
+    pruned: &mut Pruned,
+) -> rusqlite::Result<()> {
+    let mut endpoints = db.prepare_cached(ENDPOINTS)?;
+    let mut rows = endpoints.query(())?;
+    while let Some(row) = rows.next()? {
+        let (endpoint, cursor): (i64, i64) = (row.get(0)?, row.get(1)?);
+        let not_reached = (last - cursor.max(first - 1)).max(0);
+        let mut parked = db.prepare_cached(PARKED)?;
+        let parked = parked
+            .query_map(params![endpoint, last], |row| {
+                Ok((row.get::<_, i64>(0)?, row.get_ref(1)?.as_str()? == "dead", lanes_of(row, 2)?))
+            })?
+            .collect::<rusqlite::Result<Vec<_>>>()?;
+        let mut deliveries = Deliveries::new(db, counts, endpoint);
+        let mut dropped = not_reached;
+        for (seq, dead, _) in parked {
+            deliveries.remove(seq)?;
+            // A dead one was given up before; one beyond the cursor is counted already.
+            dropped += i64::from(!dead && seq <= cursor);
+        }
+        deliveries.promote(now_ms)?;
+        if dropped > 0 {
+            match pruned.dropped.iter_mut().find(|(of, _)| *of == endpoint) {
+                Some((_, total)) => *total += dropped,
+                None => pruned.dropped.push((endpoint, dropped)),
+            }
+        }
+    }
+    Ok(())
+}

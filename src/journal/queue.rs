@@ -1,0 +1,166 @@
+//! What waits for the writer thread.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::error::JournalError;
+use super::model::{Append, EndpointId, EndpointState, Settled, Settlement, SourceIdentity, Start};
+
+/// Bytes of events that may wait for the writer.
+const QUEUED_BYTES: usize = 8 << 20;
+
+/// Where an answer goes.
+pub(super) type Reply<T> = flume::Sender<Result<T, JournalError>>;
+
+/// What the writer is asked for besides appending. Each caller has few of these open at a time (a
+/// dispatcher one settlement), which bounds them.
+pub(super) enum Command {
+    Settle(Box<Settlement>, Reply<Settled>),
+    Register(String, Start, Reply<EndpointState>),
+    SetDisabled(EndpointId, Option<String>, Reply<()>),
+    SetIdentity(SourceIdentity, Reply<()>),
+    /// Answered when all appends up to this number are durable.
+    MakeDurable(u64, Reply<()>),
+    /// Any statement, to provoke failures.
+    #[cfg(test)]
+    Execute(String, Reply<()>),
+}
+
+/// Appends, bounded by bytes, and commands.
+#[derive(Default)]
+pub(super) struct Queue {
+    inner: Mutex<Inner>,
+    work: Condvar,
+    room: Condvar,
+}
+
+#[derive(Default)]
+struct Inner {
+    appends: VecDeque<Append>,
+    append_bytes: usize,
+    /// How many appends were ever taken in.
+    appended: u64,
+    commands: VecDeque<Command>,
+    stopping: bool,
+    closed: Option<JournalError>,
+}
+
+/// What the writer gets to do.
+pub(super) struct Work {
+    pub(super) appends: Vec<Append>,
+    pub(super) commands: Vec<Command>,
+    /// To stop when nothing is left.
+    pub(super) stopping: bool,
+}
+
+impl Queue {
+    /// Takes an append in, waiting for room until `deadline`; gives it back if none came.
+    pub(super) fn append(
+        &self,
+        append: Append,
+        deadline: Instant,
+    ) -> Result<Result<(), Append>, JournalError> {
+        let bytes = cost(&append);
+        let mut inner = self.inner();
+        loop {
+            if let Some(error) = &inner.closed {
+                return Err(error.clone());
+            }
+            // One larger than the bound passes when it is alone.
+            if inner.appends.is_empty() || inner.append_bytes + bytes <= QUEUED_BYTES {
+                inner.append_bytes += bytes;
+                inner.appends.push_back(append);
+                inner.appended += 1;
+                drop(inner);
+                self.work.notify_one();
+                return Ok(Ok(()));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(Err(append));
+            }
+            inner = self.room.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Adds a command; `make` gets the number of appends taken in so far.
+    pub(super) fn command(&self, make: impl FnOnce(u64) -> Command) -> Result<(), JournalError> {
+        let mut inner = self.inner();
+        if let Some(error) = &inner.closed {
+            return Err(error.clone());
+        }
+        let command = make(inner.appended);
+        inner.commands.push_back(command);
+        drop(inner);
+        self.work.notify_one();
+        Ok(())
+    }
+
+    /// Waits for work until `deadline`, and takes all commands and, if wanted, appends of up to
+    /// `max_events` events (one append at least).
+    pub(super) fn take(&self, deadline: Instant, want_appends: bool, max_events: usize) -> Work {
+        let mut inner = self.inner();
+        loop {
+            let ready = !inner.commands.is_empty()
+                || (want_appends && !inner.appends.is_empty())
+                || inner.stopping;
+            let left = deadline.saturating_duration_since(Instant::now());
+            if ready || left.is_zero() {
+                break;
+            }
+            inner = self.work.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let mut appends = Vec::new();
+        let mut events = 0;
+        while want_appends
+            && let Some(next) = inner.appends.front()
+            && (appends.is_empty() || events + next.events.len() <= max_events)
+            && let Some(append) = inner.appends.pop_front()
+        {
+            events += append.events.len();
+            inner.append_bytes -= cost(&append);
+            appends.push(append);
+        }
+        let commands = inner.commands.drain(..).collect();
+        let stopping = inner.stopping && inner.appends.is_empty();
+        drop(inner);
+        if !appends.is_empty() {
+            self.room.notify_all();
+        }
+        Work { appends, commands, stopping }
+    }
+
+    /// Asks the writer to stop when it has done what is queued.
+    pub(super) fn stop(&self) {
+        self.inner().stopping = true;
+        self.work.notify_one();
+    }
+
+    /// Refuses everything from now on, and what is queued too, unless it is closed already.
+    pub(super) fn close(&self, why: JournalError) {
+        let mut inner = self.inner();
+        inner.closed.get_or_insert(why);
+        inner.appends.clear();
+        inner.append_bytes = 0;
+        // Dropping a command drops its reply, which its caller sees as the journal being closed.
+        inner.commands.clear();
+        drop(inner);
+        self.room.notify_all();
+    }
+
+    /// Why everything is refused, if it is.
+    pub(super) fn closed(&self) -> Option<JournalError> {
+        self.inner().closed.clone()
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // Nothing in here can panic halfway, so a poisoned queue is as good as any.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What an append takes in memory, about.
+fn cost(append: &Append) -> usize {
+    append.events.bytes() + append.events.len() * size_of::<crate::event::Event>()
+}

@@ -1,0 +1,210 @@
+//! Reading events, beside the writer.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension, Row};
+use tokio::sync::Semaphore;
+
+use crate::event::{EventBatch, EventId};
+
+use super::deliveries::lanes_of;
+use super::error::JournalError;
+use super::file;
+use super::model::{Due, DueDelivery, EndpointId, Seq};
+use super::stored::{StoredBatch, StoredEvent};
+
+const PAGE: &str = "SELECT seq, id, name, committed_at_us, lane_1, lane_2, body FROM events \
+    WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+const LOAD: &str = "SELECT seq, id, name, committed_at_us, lane_1, lane_2, body FROM events \
+    WHERE seq = ?1";
+const WAITING: &str = "SELECT seq, due_at_ms, attempts FROM deliveries \
+    WHERE endpoint = ?1 AND state = 'waiting' ORDER BY due_at_ms, seq";
+const SEGMENTS_OF_ID: &str = "SELECT first_seq, last_seq FROM segments \
+    WHERE min_id <= ?1 AND max_id >= ?1 ORDER BY first_seq DESC";
+const LAST_SUMMARISED: &str = "SELECT coalesce(max(last_seq), 0) FROM segments";
+const FIND_ID: &str = "SELECT seq FROM events WHERE seq >= ?1 AND seq <= ?2 AND id = ?3";
+
+/// Reads at a time; more would only fight for the cores.
+const CONNECTIONS: usize = 4;
+
+/// Event names kept for reuse; a stream of ever new ones starts over.
+const NAMES: usize = 1024;
+
+/// Bytes of bodies one call of `due` returns, about.
+const DUE_BYTES: usize = 4 << 20;
+
+/// A few read connections, used on tokio's blocking threads.
+pub(super) struct ReadPool {
+    path: PathBuf,
+    idle: Mutex<Vec<ReadConnection>>,
+    permits: Arc<Semaphore>,
+}
+
+/// One connection, and the event names it has seen.
+pub(super) struct ReadConnection {
+    db: Connection,
+    names: HashMap<Box<str>, Arc<str>>,
+}
+
+impl ReadPool {
+    pub(super) fn new(path: &Path) -> ReadPool {
+        ReadPool {
+            path: path.to_owned(),
+            idle: Mutex::default(),
+            permits: Arc::new(Semaphore::new(CONNECTIONS)),
+        }
+    }
+
+    /// Runs a read on a blocking thread. When the caller goes away, the read still ends by itself.
+    pub(super) async fn run<T: Send + 'static>(
+        self: &Arc<ReadPool>,
+        read: impl FnOnce(&mut ReadConnection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let permit = permit.map_err(|_| JournalError::closed())?;
+        let pool = Arc::clone(self);
+        let task = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            let mut connection = pool.take()?;
+            let result = read(&mut connection)
+                .map_err(|error| JournalError::sqlite(&pool.path, "read", error))?;
+            // One that failed is not put back: the next read starts with a fresh one.
+            pool.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            Ok(result)
+        });
+        // Only a runtime that is shutting down, or a panic in the read, ends the task otherwise.
+        task.await.unwrap_or_else(|_| Err(JournalError::closed()))
+    }
+
+    fn take(&self) -> Result<ReadConnection, JournalError> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        match idle {
+            Some(connection) => Ok(connection),
+            None => {
+                Ok(ReadConnection { db: file::open_reader(&self.path)?, names: HashMap::new() })
+            }
+        }
+    }
+}
+
+impl ReadConnection {
+    /// Events after `after`, in order and without a gap; at least one, if there is one.
+    pub(super) fn page(
+        &mut self,
+        after: Seq,
+        max_events: usize,
+        max_bytes: usize,
+    ) -> rusqlite::Result<StoredBatch> {
+        let limit = i64::try_from(max_events).unwrap_or(i64::MAX).max(1);
+        let mut query = self.db.prepare_cached(PAGE)?;
+        let mut rows = query.query([after.0, limit])?;
+        let mut first_seq = after.0.saturating_add(1);
+        let mut events = EventBatch::default();
+        while let Some(row) = rows.next()? {
+            let seq: i64 = row.get(0)?;
+            let body = row.get_ref(6)?.as_blob()?;
+            if events.is_empty() {
+                first_seq = seq;
+            } else if seq != first_seq + events.len() as i64
+                || events.bytes() + body.len() > max_bytes
+            {
+                break;
+            }
+            let name = intern(&mut self.names, row.get_ref(2)?.as_str()?);
+            let id = EventId::from_bytes(row.get(1)?);
+            events.push(id, name, lanes_of(row, 4)?, row.get(3)?, |buffer| {
+                buffer.extend_from_slice(body);
+                Ok::<_, rusqlite::Error>(())
+            })?;
+        }
+        Ok(StoredBatch::new(Seq(first_seq), events))
+    }
+
+    /// The event of this number, if it is still there.
+    pub(super) fn load(&mut self, seq: Seq) -> rusqlite::Result<Option<StoredEvent>> {
+        let mut query = self.db.prepare_cached(LOAD)?;
+        query.query_row([seq.0], |row| stored_event(&mut self.names, row)).optional()
+    }
+
+    /// See [`Journal::due`](super::Journal::due).
+    pub(super) fn due(
+        &mut self,
+        endpoint: EndpointId,
+        now_ms: i64,
+        limit: usize,
+        except: &[Seq],
+    ) -> rusqlite::Result<Due> {
+        let mut due = Due::default();
+        let mut bytes = 0;
+        let mut waiting = self.db.prepare_cached(WAITING)?;
+        let mut load = self.db.prepare_cached(LOAD)?;
+        let mut rows = waiting.query([endpoint.0])?;
+        while let Some(row) = rows.next()? {
+            let seq = Seq(row.get(0)?);
+            if except.contains(&seq) {
+                continue;
+            }
+            let due_at_ms = row.get(1)?;
+            if due_at_ms > now_ms || due.deliveries.len() >= limit || bytes >= DUE_BYTES {
+                due.next_due_ms = Some(due_at_ms);
+                break;
+            }
+            let event = load.query_row([seq.0], |row| stored_event(&mut self.names, row));
+            // One that retention takes just now is gone from the list in a moment, too.
+            if let Some(event) = event.optional()? {
+                bytes += event.body.len();
+                due.deliveries.push(DueDelivery { seq, attempts: row.get(2)?, event });
+            }
+        }
+        Ok(due)
+    }
+
+    /// The number of the event with this id, by way of the segments that may hold it.
+    pub(super) fn find(&mut self, id: EventId) -> rusqlite::Result<Option<Seq>> {
+        let id = &id.as_bytes()[..];
+        let mut ranges = vec![];
+        let last: i64 = self.db.prepare_cached(LAST_SUMMARISED)?.query_row((), |row| row.get(0))?;
+        ranges.push((last + 1, i64::MAX));
+        let mut segments = self.db.prepare_cached(SEGMENTS_OF_ID)?;
+        for range in segments.query_map([id], |row| Ok((row.get(0)?, row.get(1)?)))? {
+            ranges.push(range?);
+        }
+        let mut find = self.db.prepare_cached(FIND_ID)?;
+        for (first, last) in ranges {
+            let found = find.query_row(rusqlite::params![first, last, id], |row| row.get(0));
+            if let Some(seq) = found.optional()? {
+                return Ok(Some(Seq(seq)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn stored_event(
+    names: &mut HashMap<Box<str>, Arc<str>>,
+    row: &Row<'_>,
+) -> rusqlite::Result<StoredEvent> {
+    Ok(StoredEvent {
+        seq: Seq(row.get(0)?),
+        id: EventId::from_bytes(row.get(1)?),
+        name: intern(names, row.get_ref(2)?.as_str()?),
+        lanes: lanes_of(row, 4)?,
+        committed_at_us: row.get(3)?,
+        body: Bytes::copy_from_slice(row.get_ref(6)?.as_blob()?),
+    })
+}
+
+fn intern(names: &mut HashMap<Box<str>, Arc<str>>, name: &str) -> Arc<str> {
+    if let Some(known) = names.get(name) {
+        return Arc::clone(known);
+    }
+    if names.len() >= NAMES {
+        names.clear();
+    }
+    let shared: Arc<str> = name.into();
+    names.insert(name.into(), Arc::clone(&shared));
+    shared
+}

@@ -1,0 +1,495 @@
+//! The one thread that writes: it takes whatever is queued, commits it together, and answers.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rusqlite::Connection;
+use tracing::{info, warn};
+
+use crate::postgres::lsn::Lsn;
+
+use super::append::{self, Written};
+use super::deliveries::LaneCounts;
+use super::error::JournalError;
+use super::file::Lock;
+use super::model::{
+    Append, Checkpoint, EndpointId, EndpointState, JournalOptions, Seq, Settled, SourceIdentity,
+};
+use super::prune;
+use super::queue::{Command, Queue, Reply};
+use super::settle;
+use super::stored::StoredBatch;
+use super::tail::Tail;
+
+const SET_IDENTITY: &str = "UPDATE journal SET system_identifier = ?1, database_oid = ?2, \
+    database = ?3, timeline = ?4, slot = ?5";
+const MARK_DURABLE: &str = "UPDATE journal SET durable_lsn = ?1, flushes = flushes + 1";
+const ENDPOINT_NAME: &str = "SELECT name FROM endpoints WHERE endpoint = ?1";
+
+/// Events in one transaction, about: enough to share a commit, few enough that settlements are
+/// answered quickly.
+const CYCLE_EVENTS: usize = 512;
+
+/// Between attempts to write what could not be written.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_MOST: Duration = Duration::from_secs(5);
+
+/// What the writer shares with everyone who holds the journal.
+pub(super) struct Shared {
+    pub(super) path: PathBuf,
+    pub(super) queue: Queue,
+    pub(super) tail: Tail,
+    pub(super) durable_lsn: AtomicU64,
+    pub(super) known: Mutex<Known>,
+}
+
+/// What was last committed, and what went wrong since.
+#[derive(Default)]
+pub(super) struct Known {
+    pub(super) identity: Option<SourceIdentity>,
+    pub(super) checkpoint: Option<Checkpoint>,
+    pub(super) trouble: Option<JournalError>,
+}
+
+impl Shared {
+    pub(super) fn known(&self) -> MutexGuard<'_, Known> {
+        // Nothing in here can panic halfway, so what a poisoned lock guards is as good as any.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The state of the thread.
+pub(super) struct Writer {
+    db: Connection,
+    options: JournalOptions,
+    shared: Arc<Shared>,
+    written: Written,
+    counts: LaneCounts,
+    /// Taken from the queue, not committed yet. More than one cycle's worth never gathers.
+    pending: VecDeque<Append>,
+    /// How many appends were committed since the start.
+    appended: u64,
+    /// Callers to be answered when that many appends are durable.
+    flushes_wanted: Vec<(u64, Reply<()>)>,
+    /// Since when something is committed that is not durable.
+    dirty_since: Option<Instant>,
+    retry: Option<Retry>,
+    prune_at: Instant,
+    /// Undelivered events lost to each endpoint that were not reported yet.
+    dropped: HashMap<i64, i64>,
+    _lock: Lock,
+}
+
+#[derive(Clone, Copy)]
+struct Retry {
+    at: Instant,
+    delay: Duration,
+}
+
+/// The answer to a command, to be given once it is committed.
+enum Answer {
+    Settled(Settled),
+    Registered(EndpointState),
+    Done,
+    /// To be given once this many appends are durable.
+    Durable(u64),
+}
+
+impl Writer {
+    pub(super) fn new(
+        db: Connection,
+        lock: Lock,
+        options: JournalOptions,
+        shared: Arc<Shared>,
+        written: Written,
+    ) -> Writer {
+        Writer {
+            db,
+            options,
+            shared,
+            written,
+            counts: LaneCounts::default(),
+            pending: VecDeque::new(),
+            appended: 0,
+            flushes_wanted: Vec::new(),
+            dirty_since: None,
+            retry: None,
+            prune_at: Instant::now(),
+            dropped: HashMap::new(),
+            _lock: lock,
+        }
+    }
+
+    /// Works until it is told to stop and nothing is left, or nothing can be written any more.
+    pub(super) fn run(mut self) -> Result<(), JournalError> {
+        let closing = CloseOnDrop(Arc::clone(&self.shared));
+        let result = self.work();
+        if let Err(error) = &result {
+            warn!(%error, "the journal stops");
+            self.shared.queue.close(error.clone());
+        }
+        drop(closing);
+        result
+    }
+
+    fn work(&mut self) -> Result<(), JournalError> {
+        loop {
+            let wake_at = self.wake_at();
+            let work = self.shared.queue.take(wake_at, self.pending.is_empty(), CYCLE_EVENTS);
+            self.pending.extend(work.appends);
+            self.commit(work.commands)?;
+            self.flush_if_wanted(work.stopping)?;
+            self.prune_if_due()?;
+            if work.stopping && self.pending.is_empty() {
+                return Ok(());
+            }
+            if work.stopping
+                && let Some(trouble) = self.shared.known().trouble.clone()
+            {
+                return Err(trouble);
+            }
+        }
+    }
+
+    fn wake_at(&self) -> Instant {
+        let mut at = self.prune_at;
+        if let Some(since) = self.dirty_since {
+            at = at.min(since + self.options.durable_every);
+        }
+        if let Some(retry) = self.retry {
+            at = if self.pending.is_empty() { at.max(retry.at) } else { at.min(retry.at) };
+        }
+        at
+    }
+
+    /// Commits the pending appends and the commands in one transaction. When that fails, each of
+    /// them gets one of its own, so that nobody suffers for another's fault.
+    fn commit(&mut self, commands: Vec<Command>) -> Result<(), JournalError> {
+        let appending = self.retry.is_none_or(|retry| retry.at <= Instant::now());
+        let appends = if appending { std::mem::take(&mut self.pending) } else { VecDeque::new() };
+        if appends.is_empty() && commands.is_empty() {
+            return Ok(());
+        }
+        if let Ok((starts, answers)) = self.transaction(&appends, &commands) {
+            self.publish(starts, appends);
+            for (command, answer) in commands.into_iter().zip(answers) {
+                self.answer(command, Ok(answer));
+            }
+            return Ok(());
+        }
+        for command in commands {
+            let alone = self.transaction(&VecDeque::new(), std::slice::from_ref(&command));
+            let answer = alone.map(|(_, mut answers)| answers.pop().unwrap_or(Answer::Done));
+            self.dirty_since.get_or_insert_with(Instant::now);
+            self.answer(command, answer);
+        }
+        match self.transaction(&appends, &[]) {
+            Ok((starts, _)) => self.publish(starts, appends),
+            Err(error) => {
+                self.pending = appends;
+                self.failed(error)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One transaction: what it wrote of events starts at these numbers, and what it answers.
+    fn transaction(
+        &mut self,
+        appends: &VecDeque<Append>,
+        commands: &[Command],
+    ) -> Result<(Vec<i64>, Vec<Answer>), JournalError> {
+        let now_ms = now_ms();
+        self.atomically("write to", |writer| {
+            let mut answers = Vec::with_capacity(commands.len());
+            for command in commands {
+                answers.push(writer.apply(command, now_ms)?);
+            }
+            let mut starts = Vec::with_capacity(appends.len());
+            for append in appends {
+                starts.push(writer.written.last_seq + 1);
+                append::append(&writer.db, &mut writer.written, append, now_ms)
+                    .map_err(Failure::Sqlite)?;
+            }
+            if !appends.is_empty() {
+                append::store_checkpoint(&writer.db, &writer.written).map_err(Failure::Sqlite)?;
+            }
+            Ok((starts, answers))
+        })
+    }
+
+    /// Runs `change` inside a transaction; after a failure neither file nor memory show any of it.
+    fn atomically<T>(
+        &mut self,
+        doing: &'static str,
+        change: impl FnOnce(&mut Writer) -> Result<T, Failure>,
+    ) -> Result<T, JournalError> {
+        let before = self.written;
+        let result = self
+            .execute("BEGIN IMMEDIATE")
+            .map_err(Failure::Sqlite)
+            .and_then(|()| change(self))
+            .and_then(|value| self.execute("COMMIT").map(|()| value).map_err(Failure::Sqlite));
+        result.map_err(|failure| {
+            self.written = before;
+            self.counts.clear();
+            // SQLite has rolled back by itself after some errors.
+            if !self.db.is_autocommit()
+                && let Err(error) = self.execute("ROLLBACK")
+            {
+                warn!(%error, "the journal could not roll back");
+            }
+            match failure {
+                Failure::Sqlite(error) => JournalError::sqlite(&self.options.path, doing, error),
+                Failure::Journal(error) => error,
+            }
+        })
+    }
+
+    fn execute(&self, sql: &str) -> rusqlite::Result<()> {
+        self.db.prepare_cached(sql)?.execute(()).map(drop)
+    }
+
+    fn apply(&mut self, command: &Command, now_ms: i64) -> Result<Answer, Failure> {
+        let unknown =
+            |endpoint: EndpointId| Failure::Journal(JournalError::unknown_endpoint(endpoint.0));
+        match command {
+            Command::Settle(settlement, _) => {
+                settle::settle(&self.db, &mut self.counts, &self.written, settlement, now_ms)?
+                    .map(Answer::Settled)
+                    .ok_or_else(|| unknown(settlement.endpoint))
+            }
+            Command::Register(name, start, _) => {
+                let state = settle::register(&self.db, &self.written, name, *start, now_ms)?;
+                state.map(Answer::Registered).map_err(|what| {
+                    Failure::Journal(JournalError::damaged(&self.options.path, what))
+                })
+            }
+            Command::SetDisabled(endpoint, reason, _) => {
+                let found = settle::set_disabled(&self.db, *endpoint, reason.as_deref())?;
+                if found { Ok(Answer::Done) } else { Err(unknown(*endpoint)) }
+            }
+            Command::SetIdentity(identity, _) => {
+                self.db.prepare_cached(SET_IDENTITY)?.execute(rusqlite::params![
+                    identity.system_identifier as i64,
+                    identity.database_oid,
+                    identity.database,
+                    identity.timeline,
+                    identity.slot,
+                ])?;
+                Ok(Answer::Durable(0))
+            }
+            Command::MakeDurable(appends, _) => Ok(Answer::Durable(*appends)),
+            #[cfg(test)]
+            Command::Execute(sql, _) => {
+                self.db.execute_batch(sql)?;
+                Ok(Answer::Done)
+            }
+        }
+    }
+
+    /// Tells everyone about committed events.
+    fn publish(&mut self, starts: Vec<i64>, appends: VecDeque<Append>) {
+        self.dirty_since.get_or_insert_with(Instant::now);
+        if appends.is_empty() {
+            return;
+        }
+        self.appended += appends.len() as u64;
+        for (start, append) in starts.into_iter().zip(appends) {
+            if !append.events.is_empty() {
+                self.shared.tail.push(StoredBatch::new(Seq(start), append.events));
+            }
+        }
+        let mut known = self.shared.known();
+        known.checkpoint = self.written.checkpoint;
+        let recovered = known.trouble.take().is_some();
+        drop(known);
+        self.shared.tail.publish(Seq(self.written.last_seq));
+        self.retry = None;
+        if recovered {
+            info!("the journal can be written again");
+        }
+    }
+
+    fn answer(&mut self, command: Command, answer: Result<Answer, JournalError>) {
+        // A caller that no longer waits does not want the answer.
+        match (command, answer) {
+            (Command::Settle(_, reply), answer) => {
+                let _ = reply.send(answer.map(|answer| match answer {
+                    Answer::Settled(settled) => settled,
+                    _ => Settled::default(),
+                }));
+            }
+            (Command::Register(_, _, reply), Ok(Answer::Registered(state))) => {
+                let _ = reply.send(Ok(state));
+            }
+            (Command::Register(_, _, reply), answer) => {
+                let _ = reply.send(Err(answer.err().unwrap_or_else(JournalError::closed)));
+            }
+            (Command::SetIdentity(identity, reply), Ok(Answer::Durable(after))) => {
+                self.shared.known().identity = Some(identity);
+                self.flushes_wanted.push((after, reply));
+            }
+            (Command::MakeDurable(_, reply), Ok(Answer::Durable(after))) => {
+                self.flushes_wanted.push((after, reply));
+            }
+            (
+                Command::SetDisabled(_, _, reply)
+                | Command::SetIdentity(_, reply)
+                | Command::MakeDurable(_, reply),
+                answer,
+            ) => {
+                let _ = reply.send(answer.map(drop));
+            }
+            #[cfg(test)]
+            (Command::Execute(_, reply), answer) => {
+                let _ = reply.send(answer.map(drop));
+            }
+        }
+    }
+
+    /// Remembers that writing failed, to try again later, or gives up.
+    fn failed(&mut self, error: JournalError) -> Result<(), JournalError> {
+        // Who waits for what could not be written learns why.
+        for (_, reply) in self.flushes_wanted.drain(..) {
+            let _ = reply.send(Err(error.clone()));
+        }
+        if !error.is_retryable() {
+            return Err(error);
+        }
+        let delay = self.retry.map_or(RETRY_FIRST, |retry| (retry.delay * 2).min(RETRY_MOST));
+        self.retry = Some(Retry { at: Instant::now() + delay, delay });
+        let first = self.shared.known().trouble.replace(error.clone()).is_none();
+        if first {
+            warn!(%error, "the journal cannot be written; trying again until it can");
+        }
+        Ok(())
+    }
+
+    fn flush_if_wanted(&mut self, stopping: bool) -> Result<(), JournalError> {
+        let asked = self.flushes_wanted.iter().any(|(after, _)| *after <= self.appended);
+        let due = self.dirty_since.is_some_and(|since| {
+            since.elapsed() >= self.options.durable_every
+                && self.retry.is_none_or(|retry| retry.at <= Instant::now())
+        });
+        let last = stopping && self.pending.is_empty() && self.dirty_since.is_some();
+        if !(asked || due || last) {
+            return Ok(());
+        }
+        match self.flush() {
+            Ok(()) => {
+                let appended = self.appended;
+                for (_, reply) in
+                    self.flushes_wanted.extract_if(.., |(after, _)| *after <= appended)
+                {
+                    let _ = reply.send(Ok(()));
+                }
+                Ok(())
+            }
+            Err(error) => self.failed(error),
+        }
+    }
+
+    /// Commits with an fsync, which makes everything committed so far durable, and only then says
+    /// so.
+    pub(super) fn flush(&mut self) -> Result<(), JournalError> {
+        let failed = |error| JournalError::sqlite(&self.options.path, "sync", error);
+        let resume_lsn = self.written.checkpoint.map_or(Lsn::ZERO, |point| point.resume_lsn);
+        self.db.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+        let marked = self
+            .db
+            .prepare_cached(MARK_DURABLE)
+            .and_then(|mut mark| mark.execute([resume_lsn.0 as i64]));
+        self.db.pragma_update(None, "synchronous", "NORMAL").map_err(failed)?;
+        marked.map_err(failed)?;
+        self.dirty_since = None;
+        self.shared.durable_lsn.store(resume_lsn.0, Ordering::Release);
+        if self.pending.is_empty() && self.retry.take().is_some() {
+            self.shared.known().trouble = None;
+        }
+        Ok(())
+    }
+
+    fn prune_if_due(&mut self) -> Result<(), JournalError> {
+        let now = Instant::now();
+        if now < self.prune_at || self.retry.is_some_and(|retry| now < retry.at) {
+            return Ok(());
+        }
+        let now_ms = now_ms();
+        let retain_ms = i64::try_from(self.options.retain.as_millis()).unwrap_or(i64::MAX);
+        let step = self.atomically("prune", |writer| {
+            // Segments are what retention counts by: none may be much coarser than it.
+            if append::segment_is_old(&writer.written, now_ms - (retain_ms / 64).clamp(1, 60_000)) {
+                append::close_segment(&writer.db, &mut writer.written)?;
+            }
+            let target = prune::wanted(&writer.db, &writer.written, &writer.options, now_ms)?;
+            let Writer { db, counts, written, .. } = writer;
+            Ok(prune::step(db, counts, written, target, now_ms)?)
+        });
+        match step {
+            Ok(pruned) => {
+                if pruned.events > 0 {
+                    self.dirty_since.get_or_insert_with(Instant::now);
+                }
+                for (endpoint, dropped) in pruned.dropped {
+                    *self.dropped.entry(endpoint).or_default() += dropped;
+                }
+                if !pruned.more {
+                    self.prune_at = now + (self.options.retain / 16).clamp(STEP_LEAST, STEP_MOST);
+                    self.report_dropped();
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.prune_at = now + STEP_MOST;
+                if error.is_retryable() { Ok(()) } else { Err(error) }
+            }
+        }
+    }
+
+    fn report_dropped(&mut self) {
+        for (endpoint, dropped) in self.dropped.drain() {
+            let name = self.db.query_row(ENDPOINT_NAME, [endpoint], |row| row.get::<_, String>(0));
+            warn!(
+                endpoint = name.unwrap_or_else(|_| endpoint.to_string()),
+                dropped,
+                "events were dropped undelivered: they were older than journal.retain, \
+                 or the journal larger than journal.max_size"
+            );
+        }
+    }
+}
+
+/// Between looks at what retention wants.
+const STEP_LEAST: Duration = Duration::from_millis(20);
+const STEP_MOST: Duration = Duration::from_secs(1);
+
+/// Refuses further work when the thread ends, whatever ends it.
+struct CloseOnDrop(Arc<Shared>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.queue.close(JournalError::closed());
+    }
+}
+
+/// Why a transaction was not committed.
+enum Failure {
+    Sqlite(rusqlite::Error),
+    Journal(JournalError),
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Failure {
+        Failure::Sqlite(error)
+    }
+}
+
+/// Milliseconds since the Unix epoch.
+pub(super) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

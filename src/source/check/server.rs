@@ -1,0 +1,160 @@
+//! Rules about the server, the database and the role.
+
+use crate::postgres::sql::quote_ident;
+use crate::source::advice::{bytes, shown};
+use crate::source::{Facts, Finding, SourceOptions};
+
+const SERVER: &str = "server";
+
+pub(in crate::source) fn server(facts: &Facts, options: &SourceOptions) -> Vec<Finding> {
+    let server = &facts.server;
+    let mut findings = vec![wal_level(facts)];
+    findings.extend(recovery(facts));
+    findings.extend(slots_left(facts));
+    findings.extend(senders_left(facts));
+    findings.extend(failover(facts, options));
+    if server.encoding == "SQL_ASCII" {
+        let sentence = format!(
+            "the encoding of {} is SQL_ASCII, so a value that is not valid UTF-8 stops the stream",
+            shown(&server.database)
+        );
+        findings.push(
+            Finding::warning(SERVER, sentence)
+                .fix("move the data to a database with ENCODING 'UTF8' (pg_dump, then restore)"),
+        );
+    }
+    let kept = match server.max_slot_wal_keep_size_bytes {
+        Some(limit) => format!(
+            "max_slot_wal_keep_size is {}: a slot further behind than that is given up",
+            bytes(limit)
+        ),
+        None => "max_slot_wal_keep_size is -1: the server keeps all the log that walhook still \
+                 needs, without limit"
+            .to_owned(),
+    };
+    findings.push(Finding::ok(SERVER, kept));
+    if let Some(timeout) = &server.idle_replication_slot_timeout {
+        let sentence = format!(
+            "idle_replication_slot_timeout is {timeout}: the slot is given up when walhook is down \
+             for longer"
+        );
+        findings.push(
+            Finding::warning(SERVER, sentence).fix(
+                "ALTER SYSTEM SET idle_replication_slot_timeout = 0; SELECT pg_reload_conf();",
+            ),
+        );
+    }
+    findings
+}
+
+fn wal_level(facts: &Facts) -> Finding {
+    let server = &facts.server;
+    if server.wal_level == "logical" {
+        let sentence = format!("PostgreSQL {}, wal_level is logical", server.version);
+        return Finding::ok(SERVER, sentence);
+    }
+    let sentence = format!(
+        "wal_level is {}, so row changes are not in the write-ahead log in a form that can be \
+         followed",
+        server.wal_level
+    );
+    Finding::error(SERVER, sentence).fix(
+        "ALTER SYSTEM SET wal_level = 'logical'; then restart the server (managed servers have a \
+         parameter for it: rds.logical_replication = 1, cloudsql.logical_decoding = on)",
+    )
+}
+
+fn recovery(facts: &Facts) -> Option<Finding> {
+    let server = &facts.server;
+    if !server.in_recovery {
+        return None;
+    }
+    if server.version_num < 160_000 {
+        let sentence = format!(
+            "this is a standby, and PostgreSQL {} cannot decode changes on one (16 can)",
+            server.version_num / 10_000
+        );
+        let fix = "connect to the primary: with several hosts in source.url, add \
+                   target_session_attrs=read-write";
+        return Some(Finding::error(SERVER, sentence).fix(fix));
+    }
+    let sentence = "this is a standby: the publication must be created on its primary, and creating \
+                    the slot waits until the primary writes a snapshot of its transactions";
+    let fix = "SELECT pg_log_standby_snapshot(); on the primary while the slot is being created";
+    Some(Finding::warning(SERVER, sentence).fix(fix))
+}
+
+/// Whether there is room for one more slot, where one is needed.
+fn slots_left(facts: &Facts) -> Option<Finding> {
+    let server = &facts.server;
+    if facts.slot.is_some() || server.used_replication_slots < server.max_replication_slots {
+        return None;
+    }
+    let sentence = format!(
+        "all {} replication slots (max_replication_slots) are taken",
+        server.max_replication_slots
+    );
+    Some(Finding::error(SERVER, sentence).fix(format!(
+        "drop one that nobody needs (SELECT slot_name, active FROM pg_replication_slots;), or \
+         ALTER SYSTEM SET max_replication_slots = {}; and restart the server",
+        server.max_replication_slots + 1
+    )))
+}
+
+/// Whether there is room for one more replication connection.
+fn senders_left(facts: &Facts) -> Option<Finding> {
+    let server = &facts.server;
+    let active = facts.slot.as_ref().is_some_and(|slot| slot.active);
+    if active || server.used_wal_senders < server.max_wal_senders {
+        return None;
+    }
+    let sentence = format!(
+        "all {} replication connections (max_wal_senders) are taken",
+        server.max_wal_senders
+    );
+    Some(Finding::error(SERVER, sentence).fix(format!(
+        "end one that nobody needs (SELECT pid, application_name FROM pg_stat_replication;), or \
+         ALTER SYSTEM SET max_wal_senders = {}; and restart the server",
+        server.max_wal_senders + 1
+    )))
+}
+
+fn failover(facts: &Facts, options: &SourceOptions) -> Option<Finding> {
+    let server = &facts.server;
+    if !options.failover || server.version_num >= 170_000 {
+        return None;
+    }
+    let version = server.version_num / 10_000;
+    let sentence = format!("failover slots need PostgreSQL 17, this is {version}");
+    Some(Finding::error(SERVER, sentence).fix("failover = false in [source]"))
+}
+
+/// What keeps a slot from being created.
+pub(in crate::source) fn creation_blockers(facts: &Facts, options: &SourceOptions) -> Vec<Finding> {
+    let found = [recovery(facts), slots_left(facts), failover(facts, options)];
+    std::iter::once(wal_level(facts))
+        .chain(found.into_iter().flatten())
+        .chain(role(facts))
+        .filter(Finding::is_error)
+        .collect()
+}
+
+/// Streaming takes the REPLICATION attribute and nothing else: no SELECT on the tables, since rows
+/// come from the log. Publishing takes CREATE on the database and ownership of the tables; the
+/// rules of publication and tables say so where it matters.
+pub(in crate::source) fn role(facts: &Facts) -> Vec<Finding> {
+    let server = &facts.server;
+    let subject = format!("role {}", shown(&server.role));
+    if server.role_can_replicate {
+        let sentence = if server.role_superuser {
+            "is a superuser; a role with REPLICATION is enough to stream"
+        } else {
+            "may replicate (it needs no SELECT on the tables: rows come from the log)"
+        };
+        return vec![Finding::ok(subject, sentence)];
+    }
+    let role = quote_ident(&server.role);
+    vec![Finding::error(subject, "lacks REPLICATION, which slots and streaming take").fix(format!(
+        "ALTER ROLE {role} REPLICATION; as a superuser (on RDS: GRANT rds_replication TO {role};)"
+    ))]
+}

@@ -1,0 +1,221 @@
+//! Rules about the tables to follow.
+
+use crate::postgres::catalog::{Persistence, TableInfo, TableKind};
+use crate::postgres::relation::ReplicaIdentity;
+use crate::postgres::sql::quote_table;
+use crate::source::advice::{list, nearest, shown, shown_table};
+use crate::source::{Facts, Finding, SourceOptions};
+
+/// How many names a sentence lists before it counts the rest.
+pub(super) const NAMES_SHOWN: usize = 5;
+
+pub(in crate::source) fn tables(facts: &Facts, options: &SourceOptions) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (schema, name) in &options.tables {
+        match facts.table(schema, name) {
+            None => findings.push(unknown(facts, schema, name)),
+            Some(table) => match unpublishable(table) {
+                Some(finding) => findings.push(finding),
+                None => {
+                    findings.push(identity(facts, table));
+                    findings.extend(family(facts, options, table));
+                    findings.extend(generated(table));
+                }
+            },
+        }
+    }
+    findings
+}
+
+pub(super) fn subject(schema: &str, name: &str) -> String {
+    format!("table {}", shown_table(schema, name))
+}
+
+fn unknown(facts: &Facts, schema: &str, name: &str) -> Finding {
+    let subject = subject(schema, name);
+    if matches!(schema, "pg_catalog" | "information_schema" | "pg_toast") {
+        return Finding::error(subject, "belongs to the system, which Postgres does not publish")
+            .fix("remove it from the configuration");
+    }
+    let sentence = format!("does not exist in database {}", shown(&facts.server.database));
+    let finding = Finding::error(subject, sentence);
+    match nearest(&facts.names, schema, name) {
+        Some((schema, name)) => finding.fix(format!("did you mean {}?", shown_table(schema, name))),
+        None => finding.fix("create it, or correct the name in the configuration"),
+    }
+}
+
+fn unpublishable(table: &TableInfo) -> Option<Finding> {
+    let subject = subject(&table.schema, &table.name);
+    let quoted = quote_table(&table.schema, &table.name);
+    if !table.kind.is_publishable() {
+        let sentence = format!("is a {}, whose changes are not in the log", table.kind.as_str());
+        let fix = match table.kind {
+            TableKind::Foreign => "follow the table on the server where it lies",
+            _ => "name the tables it reads from instead",
+        };
+        return Some(Finding::error(subject, sentence).fix(fix));
+    }
+    match table.persistence {
+        Persistence::Permanent => None,
+        Persistence::Unlogged => Some(
+            Finding::error(subject, "is unlogged, so its changes are not in the log")
+                .fix(format!("ALTER TABLE {quoted} SET LOGGED;")),
+        ),
+        Persistence::Temporary => Some(
+            Finding::error(subject, "is temporary, so its changes are not in the log")
+                .fix("remove it from the configuration"),
+        ),
+    }
+}
+
+/// Whether updates and deletes go on working, and what they tell of the old row (hazard 16).
+fn identity(facts: &Facts, table: &TableInfo) -> Finding {
+    let quoted = quote_table(&table.schema, &table.name);
+    if !table.identity_usable {
+        return unusable(facts, table);
+    }
+    let subject = subject(&table.schema, &table.name);
+    let full = format!("ALTER TABLE {quoted} REPLICA IDENTITY FULL;");
+    let key = list(&table.primary_key.iter().map(|c| shown(c)).collect::<Vec<_>>(), NAMES_SHOWN);
+    match table.replica_identity {
+        // a partitioned table's own setting is not inherited, so it says nothing
+        _ if table.kind == TableKind::Partitioned => Finding::ok(
+            subject,
+            "is partitioned; every partition has a replica identity of its own, and all are usable",
+        ),
+        ReplicaIdentity::Full if table.primary_key.is_empty() => Finding::note(
+            subject,
+            "REPLICA IDENTITY FULL without a primary key: updates carry old values, but order is \
+             kept only between identical rows",
+        )
+        .fix(format!("ALTER TABLE {quoted} ADD PRIMARY KEY (…);")),
+        ReplicaIdentity::Full => Finding::ok(
+            subject,
+            format!("primary key {key}, REPLICA IDENTITY FULL: updates carry `previous`"),
+        ),
+        ReplicaIdentity::Index => Finding::warning(
+            subject,
+            "REPLICA IDENTITY USING INDEX: an update of the primary key alone arrives without the \
+             old key, and deletes carry only the index's columns",
+        )
+        .fix(if table.primary_key.is_empty() {
+            full
+        } else {
+            format!("ALTER TABLE {quoted} REPLICA IDENTITY DEFAULT; (or FULL, for old values)")
+        }),
+        ReplicaIdentity::Default | ReplicaIdentity::Nothing => Finding::note(
+            subject,
+            format!("primary key {key}; updates carry no `previous` and `updatedFields`"),
+        )
+        .fix(format!("{full} (only if you want them)")),
+    }
+}
+
+fn unusable(facts: &Facts, table: &TableInfo) -> Finding {
+    let subject = subject(&table.schema, &table.name);
+    let quoted = quote_table(&table.schema, &table.name);
+    let why = why_unusable(table);
+    let publication = facts.publication.as_ref();
+    if publication.is_some_and(|publication| !publication.needs_identity()) {
+        let sentence = format!(
+            "{why}; that is no harm as long as the publication leaves out update and delete"
+        );
+        return Finding::note(subject, sentence);
+    }
+    let published = publication.is_some_and(|p| table.published_in.contains(&p.name));
+    let sentence = if published {
+        format!("{why}: it is published, so the application's UPDATE and DELETE on it fail now")
+    } else {
+        format!("{why}: publishing it would make the application's UPDATE and DELETE on it fail")
+    };
+    let fix = if table.kind == TableKind::Partitioned {
+        format!(
+            "ALTER TABLE {quoted} ADD PRIMARY KEY (…); or ALTER TABLE … REPLICA IDENTITY FULL; on \
+             each of its partitions (and on the table itself before PostgreSQL 15)"
+        )
+    } else if table.replica_identity == ReplicaIdentity::Nothing && !table.primary_key.is_empty() {
+        format!("ALTER TABLE {quoted} REPLICA IDENTITY DEFAULT;")
+    } else {
+        format!(
+            "ALTER TABLE {quoted} ADD PRIMARY KEY (…); or ALTER TABLE {quoted} REPLICA IDENTITY FULL;"
+        )
+    };
+    Finding::error(subject, sentence).fix(format!(
+        "{fix} (if only inserts matter: a publication WITH (publish = 'insert') does no harm)"
+    ))
+}
+
+/// Why updates and deletes of the table could not be published.
+pub(super) fn why_unusable(table: &TableInfo) -> &'static str {
+    match table.replica_identity {
+        _ if table.kind == TableKind::Partitioned => {
+            "at least one partition has no usable replica identity"
+        }
+        ReplicaIdentity::Nothing => "REPLICA IDENTITY NOTHING",
+        ReplicaIdentity::Index => "the index of its replica identity was dropped or is invalid",
+        _ if table.primary_key_deferrable => {
+            "its primary key is DEFERRABLE and so is no replica identity"
+        }
+        _ => "no primary key and no other replica identity",
+    }
+}
+
+/// Partitions and inheritance (hazard 19).
+fn family(facts: &Facts, options: &SourceOptions, table: &TableInfo) -> Vec<Finding> {
+    let subject = subject(&table.schema, &table.name);
+    let mut findings = Vec::new();
+    if table.kind == TableKind::Partitioned {
+        findings.push(Finding::note(
+            subject.clone(),
+            "rows of all partitions come under its name; not seen are TRUNCATE of a single \
+             partition, rows a partition holds when it is attached, and changes after it is \
+             detached",
+        ));
+    }
+    if !table.ancestors.is_empty() {
+        findings.push(partition(facts, options, table));
+    }
+    if table.has_children {
+        findings.push(
+            Finding::note(subject, "has child tables (INHERITS), which are not followed with it")
+                .fix("name the child tables in the configuration too"),
+        );
+    }
+    findings
+}
+
+/// A partition named by itself.
+fn partition(facts: &Facts, options: &SourceOptions, table: &TableInfo) -> Finding {
+    let subject = subject(&table.schema, &table.name);
+    let root = table.ancestors.last().map_or("", String::as_str);
+    let via_root = facts.publication.as_ref().is_none_or(|publication| publication.via_root);
+    let is_ancestor =
+        |(schema, name): &(String, String)| table.ancestors.contains(&quote_table(schema, name));
+    let root_published = options.tables.iter().any(is_ancestor)
+        || facts
+            .publication
+            .as_ref()
+            .is_some_and(|p| p.all_tables || p.tables.iter().any(is_ancestor));
+    if via_root && root_published {
+        let sentence = format!(
+            "is a partition of {root}, which is published too: its rows come under that name and \
+             never under its own"
+        );
+        return Finding::error(subject, sentence)
+            .fix("remove the partition from the configuration, and follow its root instead");
+    }
+    Finding::warning(subject, format!("is a partition of {root}: only its own rows become events"))
+        .fix(format!("name {root} instead to follow all of them"))
+}
+
+fn generated(table: &TableInfo) -> Option<Finding> {
+    let names: Vec<String> =
+        table.columns.iter().filter(|c| c.generated).map(|c| shown(&c.name)).collect();
+    if names.is_empty() {
+        return None;
+    }
+    let sentence =
+        format!("generated columns are not in the stream: {}", list(&names, NAMES_SHOWN));
+    Some(Finding::note(subject(&table.schema, &table.name), sentence))
+}

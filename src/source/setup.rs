@@ -1,0 +1,165 @@
+//! `setup`: the publication, then the slot.
+//!
+//! The publication comes first, since the slot reads each row with the catalog of the row's own
+//! time. Doing it twice, or from two places at once, is no error.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_postgres::Client;
+
+use super::check::{self, publication, server, slot, tables};
+use super::facts::{Facts, gather};
+use super::plan::Progress;
+use super::run::Runner;
+use super::{Finding, Plan, SourceError, SourceOptions, Step};
+use crate::postgres::error::PgError;
+use crate::postgres::publication::{PublicationInfo, create_publication_sql};
+use crate::postgres::slot::create_slot_sql;
+use crate::source::advice::{list, shown, shown_table};
+
+/// How often a plan is made again because another session was quicker.
+const ROUNDS: u32 = 8;
+
+/// How often it is looked whether another session has created the slot meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// What there is to do.
+///
+/// # Errors
+/// Fails when the server cannot be asked.
+pub async fn plan(client: &Client, options: &SourceOptions) -> Result<Plan, PgError> {
+    if let Some(finding) = check::too_old(client).await? {
+        return Ok(Plan { blocked: vec![finding], ..Plan::default() });
+    }
+    Ok(plan_from(&gather(client, options).await?, options))
+}
+
+/// Does what there is to do, and reports it step by step. `watcher` is a second session of the same
+/// role, which sees whom the first one waits for; `wait` is how long that may last altogether.
+///
+/// # Errors
+/// Refuses, having done nothing, where something stands in the way
+/// ([`findings`](SourceError::findings)); fails when the wait was too long
+/// ([`is_timed_out`](SourceError::is_timed_out)) or the server refused a statement. What was done
+/// before stays, and another setup goes on from there.
+pub async fn setup(
+    client: &Client,
+    watcher: &Client,
+    options: &SourceOptions,
+    wait: Duration,
+    report: &mut (dyn FnMut(Progress) + Send),
+) -> Result<(), SourceError> {
+    let runner = Runner::new(client, watcher, wait);
+    let mut rounds = 0;
+    'plan: loop {
+        let plan = plan(client, options).await?;
+        if !plan.blocked.is_empty() {
+            return Err(SourceError::refused(plan.blocked));
+        }
+        for step in plan.steps {
+            match runner.run(&step, report).await {
+                Ok(()) => report(Progress::Done(step)),
+                Err(error) if rounds < ROUNDS && error.is_lost_race() => {
+                    rounds += 1;
+                    continue 'plan;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match plan.pending {
+            None => {
+                plan.present.into_iter().for_each(|present| report(Progress::Present(present)));
+                return Ok(());
+            }
+            Some(pending) if Instant::now() >= runner.deadline => {
+                return Err(SourceError::waited("setup", Some(pending), wait));
+            }
+            Some(_) => tokio::time::sleep(LOOK_EVERY).await,
+        }
+    }
+}
+
+fn plan_from(facts: &Facts, options: &SourceOptions) -> Plan {
+    let mut plan = Plan::default();
+    plan.blocked.extend(tables::tables(facts, options));
+    plan.blocked.extend(publication::unusable_name(options));
+    plan.blocked.extend(slot::unusable_name(options));
+    match &facts.publication {
+        None => new_publication(facts, options, &mut plan),
+        Some(existing) => existing_publication(facts, options, existing, &mut plan),
+    }
+    match &facts.slot {
+        None => {
+            plan.blocked.extend(server::creation_blockers(facts, options));
+            plan.steps.push(Step {
+                sql: create_slot_sql(&options.slot, options.failover),
+                reason: format!("creates the replication slot {}", shown(&options.slot)),
+            });
+        }
+        Some(existing) => {
+            plan.blocked.extend(
+                slot::not_ours(facts, options, existing).or_else(|| slot::lost(options, existing)),
+            );
+            if existing.is_being_created() {
+                let holder = slot::holder(existing);
+                plan.pending = Some(format!("{holder}, which is creating the same slot"));
+            } else {
+                let confirmed_lsn = existing.confirmed_flush_lsn.unwrap_or_default();
+                plan.present.push(format!(
+                    "the replication slot {} exists, at {confirmed_lsn}",
+                    shown(&options.slot)
+                ));
+            }
+        }
+    }
+    plan.blocked.retain(Finding::is_error);
+    plan
+}
+
+fn new_publication(facts: &Facts, options: &SourceOptions, plan: &mut Plan) {
+    let name = shown(&options.publication);
+    if facts.slot.is_some() {
+        plan.blocked.push(publication::behind_the_slot(options));
+    }
+    let tables = publication::publishable(facts, options);
+    let names: Vec<String> = tables.iter().map(|(s, n)| shown_table(s, n)).collect();
+    let sql = create_publication_sql(&options.publication, &tables);
+    plan.blocked.extend(on_a_standby(facts, options, &sql));
+    plan.blocked.extend(publication::creation_privileges(facts, options));
+    let reason = format!("creates the publication {name} of {}", list(&names, 5));
+    plan.steps.push(Step { sql, reason });
+}
+
+fn existing_publication(
+    facts: &Facts,
+    options: &SourceOptions,
+    existing: &PublicationInfo,
+    plan: &mut Plan,
+) {
+    let name = shown(&options.publication);
+    let statements = publication::changes(facts, options, existing);
+    if statements.is_empty() {
+        plan.present.push(format!("the publication {name} exists and has the tables"));
+        return;
+    }
+    plan.blocked.extend(on_a_standby(facts, options, &statements.join("; ")));
+    plan.blocked.extend(publication::change_privileges(facts, options, existing));
+    for sql in statements {
+        let reason = if sql.contains(" ADD TABLE ") {
+            format!("adds what is missing to the publication {name}")
+        } else {
+            format!("lets the publication {name} send partitions' rows under their root's name")
+        };
+        plan.steps.push(Step { sql, reason });
+    }
+}
+
+/// A standby is read-only, and takes its publications from the primary.
+fn on_a_standby(facts: &Facts, options: &SourceOptions, sql: &str) -> Option<Finding> {
+    facts.server.in_recovery.then(|| {
+        let subject = format!("publication {}", shown(&options.publication));
+        Finding::error(subject, "cannot be created or changed on a standby")
+            .fix(format!("on the primary: {sql};"))
+    })
+}

@@ -1,0 +1,53 @@
+//! The database's half of `status`.
+
+use std::time::Duration;
+
+use tokio_postgres::Client;
+use tokio_postgres::types::Type;
+
+use super::SourceOptions;
+use crate::postgres::catalog::{ServerInfo, server_info};
+use crate::postgres::error::PgError;
+use crate::postgres::publication::{PublicationInfo, publication};
+use crate::postgres::slot::{SlotInfo, slot};
+
+/// What the database says about walhook's stream.
+#[derive(Clone, Debug)]
+pub struct DatabaseStatus {
+    /// The server, the database and the role.
+    pub server: ServerInfo,
+    /// The publication, if it exists.
+    pub publication: Option<PublicationInfo>,
+    /// The slot, if it exists, with its positions.
+    pub slot: Option<SlotInfo>,
+    /// For how long the newest unconfirmed commit has waited, as the server measures it; none while
+    /// nobody streams or nothing is outstanding.
+    pub flush_lag: Option<Duration>,
+}
+
+/// Asks the database.
+///
+/// # Errors
+/// Fails when the server cannot be asked.
+pub async fn status(client: &Client, options: &SourceOptions) -> Result<DatabaseStatus, PgError> {
+    let server = server_info(client).await?;
+    let publication = publication(client, &options.publication).await?;
+    let slot = slot(client, &options.slot).await?;
+    let flush_lag = match slot.as_ref().and_then(|slot| slot.active_pid) {
+        Some(pid) => flush_lag(client, pid).await?,
+        None => None,
+    };
+    Ok(DatabaseStatus { server, publication, slot, flush_lag })
+}
+
+async fn flush_lag(client: &Client, pid: i32) -> Result<Option<Duration>, PgError> {
+    const SQL: &str = "select extract(epoch from flush_lag)::float8 as lag_s \
+                       from pg_stat_replication where pid = $1";
+    let row = client
+        .query_typed_opt(SQL, &[(&pid, Type::INT4)])
+        .await
+        .map_err(|error| PgError::query("could not read the stream's lag", error))?;
+    let Some(row) = row else { return Ok(None) };
+    let lag_s: Option<f64> = row.try_get("lag_s")?;
+    Ok(lag_s.and_then(|lag_s| Duration::try_from_secs_f64(lag_s).ok()))
+}

@@ -1,0 +1,97 @@
+//! `teardown`: the slot, then the publication.
+
+use std::time::Duration;
+
+use tokio_postgres::Client;
+
+use super::advice::shown;
+use super::check::{self, slot};
+use super::facts::gather;
+use super::plan::Progress;
+use super::run::Runner;
+use super::{Finding, Plan, SourceError, SourceOptions, Step};
+use crate::postgres::error::PgError;
+use crate::postgres::publication::drop_publication_sql;
+use crate::postgres::slot::drop_slot_sql;
+
+/// What there is to do.
+///
+/// # Errors
+/// Fails when the server cannot be asked.
+pub async fn plan(client: &Client, options: &SourceOptions) -> Result<Plan, PgError> {
+    if let Some(finding) = check::too_old(client).await? {
+        return Ok(Plan { blocked: vec![finding], ..Plan::default() });
+    }
+    // tables say nothing about what is to be dropped
+    let options = SourceOptions { tables: Vec::new(), ..options.clone() };
+    let facts = gather(client, &options).await?;
+    let mut plan = Plan::default();
+    let (slot_name, publication_name) = (shown(&options.slot), shown(&options.publication));
+    match &facts.slot {
+        None => plan.present.push(format!("there is no replication slot {slot_name}")),
+        Some(existing) => {
+            plan.blocked.extend(slot::not_ours(&facts, &options, existing));
+            if existing.active {
+                let sentence = format!("is in use by {}", slot::holder(existing));
+                let pid = existing.active_pid.unwrap_or(0);
+                plan.blocked.push(Finding::error(slot::title(&options), sentence).fix(format!(
+                    "stop that walhook first, or SELECT pg_terminate_backend({pid});"
+                )));
+            }
+            plan.steps.push(Step {
+                sql: drop_slot_sql(&options.slot),
+                reason: format!("drops the replication slot {slot_name}"),
+            });
+        }
+    }
+    match &facts.publication {
+        None => plan.present.push(format!("there is no publication {publication_name}")),
+        Some(existing) => {
+            if !existing.owned {
+                let sentence = format!("belongs to {}", shown(&existing.owner));
+                let sql = drop_publication_sql(&options.publication);
+                plan.blocked.push(
+                    Finding::error(format!("publication {publication_name}"), sentence)
+                        .fix(format!("as its owner or a superuser: {sql};")),
+                );
+            }
+            plan.steps.push(Step {
+                sql: drop_publication_sql(&options.publication),
+                reason: format!("drops the publication {publication_name}"),
+            });
+        }
+    }
+    Ok(plan)
+}
+
+/// Drops what there is, and reports it step by step; `watcher` and `wait` are as for
+/// [`setup`](super::setup::setup).
+///
+/// # Errors
+/// Refuses, having done nothing, while the slot is in use, and where slot or publication are not
+/// walhook's to drop ([`findings`](SourceError::findings)).
+pub async fn teardown(
+    client: &Client,
+    watcher: &Client,
+    options: &SourceOptions,
+    wait: Duration,
+    report: &mut (dyn FnMut(Progress) + Send),
+) -> Result<(), SourceError> {
+    let plan = plan(client, options).await?;
+    if !plan.blocked.is_empty() {
+        return Err(SourceError::refused(plan.blocked));
+    }
+    plan.present.into_iter().for_each(|present| report(Progress::Present(present)));
+    let runner = Runner::new(client, watcher, wait);
+    for step in plan.steps {
+        match runner.run(&step, report).await {
+            Ok(()) => report(Progress::Done(step)),
+            // another teardown was quicker
+            Err(error) if error.is_undefined_object() => {
+                report(Progress::Present(format!("{}: already gone", step.what())));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! The primary may leave when it wants to, and so may the daemon.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use walhook::throwaway::{Cluster, Options, StopMode};
+
+use crate::harness::{Answer, Counters, Database, Receiver, Workspace};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+/// A server held up by a slot's reader waits for much longer than this.
+const AT_ONCE: Duration = Duration::from_secs(10);
+
+async fn counting(database: &Database, receiver: &Receiver, more: &str) -> Workspace {
+    Counters::create_table(database).await;
+    Workspace::new(database).table("public.counter", "counter").endpoint(
+        "main",
+        &receiver.url("/"),
+        more,
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_primary_s_fast_shutdown_is_not_held_up() {
+    let cluster = Arc::new(Cluster::start(&Options::new()).unwrap());
+    let database = Arc::new(Database::create_on(&cluster, "crm").await);
+    let receiver = Receiver::start().await;
+    let dead = Receiver::start().await;
+    dead.answer(|_| Answer::Silence);
+    let workspace =
+        counting(&database, &receiver, "").await.endpoint("dead", &dead.url("/"), "timeout = '5s'");
+    let daemon = workspace.start(&database).await;
+    let load = Counters::start(&database, 4);
+
+    for _ in 0..2 {
+        load.commits_more(200).await;
+        let started = Instant::now();
+        cluster.stop(StopMode::Fast).unwrap();
+        let took = started.elapsed();
+        assert!(took < AT_ONCE, "the server took {took:?} to stop; {}", daemon.stderr());
+        cluster.resume().unwrap();
+    }
+    load.commits_more(100).await;
+    load.stop().await;
+    let due = Counters::events_due(&database).await;
+    let requests = receiver
+        .wait_until(PATIENCE, "every change", |requests| Counters::complete(requests, due))
+        .await;
+    assert!(Counters::verify(&database, &requests).await.is_empty());
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_lets_finish_what_is_under_way() {
+    let database = Arc::new(Database::create().await);
+    let receiver = Receiver::start().await;
+    receiver.answer(|_| Answer::After(Duration::from_secs(1), Box::new(Answer::Status(200))));
+    let workspace = counting(&database, &receiver, "concurrency = 4").await;
+    let daemon = workspace.start(&database).await;
+    let load = Counters::start(&database, 2);
+    load.commits_more(20).await;
+    load.stop().await;
+    receiver.wait_for(4, PATIENCE).await;
+    daemon.stop().await;
+    let before = receiver.count();
+
+    // Whatever had come was answered and noted, so nothing of it comes again.
+    receiver.answer(|_| Answer::Status(200));
+    let daemon = workspace.start(&database).await;
+    let due = Counters::events_due(&database).await;
+    let requests = receiver.wait_for(due, PATIENCE).await;
+    daemon.stop().await;
+    assert!(before < due, "the first daemon did not leave anything over");
+    assert!(Counters::verify(&database, &requests).await.is_empty());
+    assert_eq!(receiver.count(), due);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_the_wait() {
+    let database = Arc::new(Database::create().await);
+    let receiver = Receiver::start().await;
+    receiver.answer(|_| Answer::Silence);
+    let workspace = counting(&database, &receiver, "timeout = '60s'")
+        .await
+        .toml("[daemon]\nstop_grace = '60s'");
+    let mut daemon = workspace.start(&database).await;
+    database.execute("insert into counter values (1, 1)").await;
+    receiver.wait_for(1, PATIENCE).await;
+
+    daemon.sigterm();
+    daemon.says("stop", PATIENCE).await;
+    assert!(daemon.is_running(), "it did not wait for the answer: {}", daemon.stderr());
+    daemon.sigterm();
+    daemon.finished(Duration::from_secs(5)).await;
+
+    // The request was not answered: it comes again.
+    receiver.answer(|_| Answer::Status(200));
+    let daemon = workspace.start(&database).await;
+    let requests = receiver.wait_for(2, PATIENCE).await;
+    assert_eq!(Counters::verify(&database, &requests).await, [1]);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_serves_one_daemon_at_a_time() {
+    let database = Arc::new(Database::create().await);
+    let receiver = Receiver::start().await;
+    let workspace = counting(&database, &receiver, "").await;
+    let daemon = workspace.start(&database).await;
+    let second = workspace.run(&["run"]).await;
+    assert_ne!(second.code, Some(0));
+    assert!(second.stderr.contains("walhook.db"), "{}", second.stderr);
+
+    database.execute("insert into counter values (1, 1)").await;
+    receiver.wait_for(1, PATIENCE).await;
+    daemon.stop().await;
+}
