@@ -1,1 +1,31 @@
-//! Delivery: one dispatcher per endpoint.
+//! Delivery: one dispatcher per endpoint takes events from the journal, in order where order is
+//! wanted, sends each as a signed HTTP request, retries what failed, and writes down what came of
+//! it. It knows the journal's sequence numbers and never a log position of Postgres.
+//!
+//! - [`dispatcher`]: the loop, and the state of what is on its way, which is plain data.
+//! - `attempt`: one HTTP request and what it means; `client`: what it is sent with; `guard`: which
+//!   addresses it may go to.
+//! - [`retry`]: when to try again; `breaker`: when to stop trying for a while.
+//! - [`signature`]: signing requests, and verifying them as a receiver would.
+
+mod attempt;
+mod breaker;
+mod client;
+pub mod dispatcher;
+mod endpoint;
+mod error;
+mod guard;
+#[cfg(test)]
+mod receiver;
+pub mod retry;
+pub mod signature;
+
+pub use client::{ClientOptions, http_client, install_crypto_provider};
+pub use dispatcher::{Dispatcher, Stop};
+pub use endpoint::{EndpointOptions, Ordering, UnknownOrdering};
+pub use error::DeliveryError;
+pub use guard::is_public;
+pub use retry::{InvalidSchedule, RetrySchedule};
+pub use signature::{
+    DEFAULT_TOLERANCE, Scheme, SignatureError, Signer, VerifyError, generate_secret,
+};

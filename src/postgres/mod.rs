@@ -3,10 +3,16 @@
 //! the journal.
 
 pub mod catalog;
+pub mod connection;
 pub mod error;
 pub mod lsn;
 pub mod pgoutput;
 pub mod publication;
 pub mod relation;
+pub mod replication;
 pub mod slot;
 pub mod sql;
+mod tls;
+
+pub use connection::{Client, ConnectionOptions, connect};
+pub use error::PgError;

@@ -1,0 +1,402 @@
+//! The dispatcher of one endpoint: a loop over what the journal has, what is on its way, and what
+//! came of it.
+//!
+//! It pulls: an event is taken from the stream only when there is a slot to send it, so a slow
+//! endpoint costs no memory, and nobody but itself waits for it. What waits behind a failure lies in
+//! the journal. State that can be looked at without a clock or a network stands in files of its own:
+//! [`window`] (who must wait for whom), [`retries`] (what is due again), `breaker` (whether to send
+//! at all).
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures_util::FutureExt as _;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::event::EventFilter;
+use crate::journal::{
+    AttemptRecord, Due, EndpointId, Journal, JournalError, Seq, Settled, Settlement, StoredBatch,
+    StoredEvent, TailWatcher,
+};
+
+use super::attempt::{Attempt, Sender, unix_ms};
+use super::breaker::{Breaker, Permit};
+use super::endpoint::{EndpointOptions, Ordering};
+use super::error::DeliveryError;
+use super::retry::RetrySchedule;
+
+use intake::Intake;
+use retries::Retries;
+use window::Window;
+
+mod intake;
+mod outcome;
+mod retries;
+mod start;
+mod window;
+
+/// How the daemon stops its dispatchers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stop {
+    /// Not at all.
+    #[default]
+    Run,
+    /// Nothing new is sent; what is on its way is waited for and written down.
+    Drain,
+    /// At once. What is on its way will be repeated after the next start.
+    Now,
+}
+
+/// Events in memory that wait for another one of their record.
+const HELD_EVENTS: usize = 1_024;
+/// Bytes of their bodies.
+const HELD_BYTES: usize = 4 << 20;
+/// Records with something parked, beyond which nothing new is taken: each costs some memory.
+const PARKED_LANES: usize = 100_000;
+/// Events looked at in one turn of the loop.
+const TURN_EVENTS: usize = 4_096;
+/// How long outcomes may gather while requests are on their way and nobody waits for them.
+const LINGER: Duration = Duration::from_millis(1);
+/// How often a cursor is saved that moves only over events which are not wanted.
+const SAVE_CURSOR_EVERY: Duration = Duration::from_secs(1);
+/// How long to wait after a journal error that may pass.
+const JOURNAL_PAUSE: Duration = Duration::from_secs(1);
+/// The loop looks around this often even if nothing calls it: the wall clock may be set, and
+/// retention may free what is blocked.
+const LOOK_AROUND_EVERY: Duration = Duration::from_secs(60);
+
+type Reply<T> = Pin<Box<dyn Future<Output = Result<T, JournalError>> + Send>>;
+
+/// Sends the journal's events to one endpoint.
+pub struct Dispatcher {
+    name: Arc<str>,
+    journal: Journal,
+    endpoint: EndpointId,
+    sender: Arc<Sender>,
+    filter: EventFilter,
+    schedule: RetrySchedule,
+    /// Requests on their way at once.
+    slots: usize,
+    window: Window<StoredEvent>,
+    retries: Retries,
+    /// Retries and new events take turns where both want a slot.
+    retry_is_next: bool,
+    breaker: Breaker,
+    intake: Intake,
+    watcher: TailWatcher,
+    rng: StdRng,
+    /// Since the last settlement.
+    attempts: Vec<AttemptRecord>,
+    /// When the first outcome since the last settlement came.
+    gathering_since: Option<Instant>,
+    /// The settlement on its way, should it have to be sent again.
+    settlement: Option<Settlement>,
+    saved_cursor: Seq,
+    saved_at: Instant,
+    looked_at: Instant,
+    disabled: bool,
+    /// Why, until the journal knows.
+    disable: Option<String>,
+    /// Nothing is asked of the journal before.
+    journal_pause: Option<Instant>,
+}
+
+/// A request to be sent.
+struct Launch {
+    event: StoredEvent,
+    number: u32,
+    /// Whether it has a row of its own in the journal.
+    parked: bool,
+    probe: bool,
+}
+
+/// One that came back.
+struct Landing {
+    launch: Launch,
+    attempt: Attempt,
+}
+
+async fn fly(sender: Arc<Sender>, launch: Launch) -> Landing {
+    let attempt = sender.attempt(&launch.event, launch.number).await;
+    Landing { launch, attempt }
+}
+
+impl Dispatcher {
+    /// The endpoint's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether the endpoint is disabled (it answered 410): it gets nothing.
+    pub fn is_disabled(&self) -> bool {
+        self.disabled
+    }
+
+    /// Sends until it is told to stop. Whoever drops `stop`'s sender has told it to drain.
+    ///
+    /// What the loop waits for, the more urgent first:
+    /// 1. the word to stop,
+    /// 2. a settlement that is committed: it releases records and slots,
+    /// 3. requests that come back,
+    /// 4. retries that are due, from the journal,
+    /// 5. a page of events, from the journal,
+    /// 6. new events in memory,
+    /// 7. the clock: the next retry, the breaker's cool-down, outcomes that have gathered.
+    ///
+    /// # Errors
+    /// The journal cannot be read or written any more.
+    pub async fn run(mut self, mut stop: watch::Receiver<Stop>) -> Result<(), DeliveryError> {
+        let mut flights = FuturesUnordered::new();
+        let mut settling: Option<Reply<Settled>> = None;
+        let mut due: Option<Reply<Due>> = None;
+        let mut page: Option<Reply<Arc<StoredBatch>>> = None;
+        let mut alarm = std::pin::pin!(tokio::time::sleep(LOOK_AROUND_EVERY));
+        let mut told = *stop.borrow_and_update();
+        let mut unattended = false;
+        loop {
+            let now = Instant::now();
+            if told == Stop::Now {
+                return Ok(());
+            }
+            let sending = told == Stop::Run && !self.disabled;
+            if sending {
+                self.look_around(now);
+                while let Some(launch) = self.next_launch(now) {
+                    flights.push(fly(Arc::clone(&self.sender), launch));
+                }
+            }
+            if settling.is_none() && self.wants_to_settle(now, told) {
+                settling = Some(self.settle());
+            }
+            if told == Stop::Drain && settling.is_none() && self.is_drained() {
+                return Ok(());
+            }
+            if sending && !self.is_paused(now) {
+                if due.is_none() && self.retries.wants_fetch(unix_ms(SystemTime::now())) {
+                    due = Some(self.fetch_due());
+                }
+                if page.is_none() && self.intake.wants_page() {
+                    page = Some(self.fetch_page());
+                }
+            }
+            let wake = self.wake_at(now, sending, settling.is_some());
+            if alarm.deadline() != wake {
+                alarm.as_mut().reset(wake);
+            }
+            tokio::select! {
+                biased;
+                // 1
+                changed = stop.changed(), if !unattended => {
+                    told = *stop.borrow_and_update();
+                    if changed.is_err() && told == Stop::Run {
+                        told = Stop::Drain;
+                    }
+                    unattended = changed.is_err();
+                }
+                // 2
+                settled = reply(&mut settling) => {
+                    settling = None;
+                    self.settled(settled)?;
+                }
+                // 3
+                Some(landing) = flights.next(), if !flights.is_empty() => {
+                    self.landed(landing);
+                    // Those that came back meanwhile, too, before looking around again.
+                    while let Some(Some(landing)) = flights.next().now_or_never() {
+                        self.landed(landing);
+                    }
+                }
+                // 4
+                found = reply(&mut due) => {
+                    due = None;
+                    self.found_due(found)?;
+                }
+                // 5
+                found = reply(&mut page) => {
+                    page = None;
+                    self.found_page(found)?;
+                }
+                // 6
+                _ = self.watcher.changed(), if sending && self.intake.is_idle() => {
+                    self.intake.wake();
+                }
+                // 7
+                () = alarm.as_mut() => {}
+            }
+        }
+    }
+
+    /// Now and then the journal is asked what is due even if nothing is expected: retention may
+    /// have freed what was blocked.
+    fn look_around(&mut self, now: Instant) {
+        if now >= self.looked_at + LOOK_AROUND_EVERY {
+            self.looked_at = now;
+            self.retries.due_at(Some(unix_ms(SystemTime::now())));
+        }
+    }
+
+    /// Whether a request may be sent now, if there is one to be sent.
+    fn may_launch(&mut self, now: Instant) -> bool {
+        let busy = self.window.in_flight();
+        busy < self.slots
+            && busy + self.window.unsettled() < 2 * self.slots
+            && matches!(self.breaker.permit(now), Permit::Any | Permit::One)
+    }
+
+    /// The next request that may be sent now, if there is one.
+    fn next_launch(&mut self, now: Instant) -> Option<Launch> {
+        if !self.may_launch(now) {
+            return None;
+        }
+        if self.retry_is_next
+            && let Some(launch) = self.next_retry()
+        {
+            return Some(launch);
+        }
+        self.pull();
+        if let Some(event) = self.window.start() {
+            self.retry_is_next = true;
+            let probe = self.breaker.started();
+            return Some(Launch { event, number: 1, parked: false, probe });
+        }
+        self.next_retry()
+    }
+
+    fn next_retry(&mut self) -> Option<Launch> {
+        let due = self.retries.start()?;
+        self.retry_is_next = false;
+        self.window.start_parked();
+        let probe = self.breaker.started();
+        let number = due.attempts.saturating_add(1);
+        Some(Launch { event: due.event, number, parked: true, probe })
+    }
+
+    /// Takes from the stream until an event may go.
+    fn pull(&mut self) {
+        for _ in 0..TURN_EVENTS {
+            if self.window.has_ready()
+                || self.window.held() >= HELD_EVENTS
+                || self.window.held_bytes() >= HELD_BYTES
+                || self.window.parked_lanes() >= PARKED_LANES
+                || self.window.is_barred()
+            {
+                return;
+            }
+            let Some((batch, seq, at)) = self.intake.next(self.journal.tail(), self.window.taken())
+            else {
+                return;
+            };
+            let wanted = batch
+                .events()
+                .events()
+                .get(at)
+                .is_some_and(|event| self.filter.matches(&event.name));
+            match batch.get(seq).filter(|_| wanted) {
+                Some(event) => {
+                    self.window.take(seq, event.lanes, event.body.len(), event);
+                }
+                None => self.window.skip(seq),
+            }
+        }
+        self.intake.interrupted();
+    }
+
+    fn fetch_page(&mut self) -> Reply<Arc<StoredBatch>> {
+        let (journal, after) = (self.journal.clone(), self.window.taken());
+        Box::pin(async move { journal.page(after, intake::PAGE_EVENTS, intake::PAGE_BYTES).await })
+    }
+
+    fn found_page(
+        &mut self,
+        found: Result<Arc<StoredBatch>, JournalError>,
+    ) -> Result<(), DeliveryError> {
+        match found {
+            Ok(batch) => {
+                self.intake.found(batch);
+                Ok(())
+            }
+            Err(error) => self.pause(error, "read events"),
+        }
+    }
+
+    fn fetch_due(&mut self) -> Reply<Due> {
+        let (journal, endpoint) = (self.journal.clone(), self.endpoint);
+        let (except, limit) = (self.retries.begin_fetch(), self.slots.max(8));
+        Box::pin(async move {
+            let now_ms = unix_ms(SystemTime::now());
+            journal.due_except(endpoint, now_ms, limit, &except).await
+        })
+    }
+
+    fn found_due(&mut self, found: Result<Due, JournalError>) -> Result<(), DeliveryError> {
+        match found {
+            Ok(due) => {
+                if self.retries.found(due) {
+                    self.window.nothing_parked();
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.retries.found_nothing(unix_ms(SystemTime::now()));
+                self.pause(error, "read due retries")
+            }
+        }
+    }
+
+    /// An error that may pass is waited out; nothing is lost meanwhile.
+    fn pause(&mut self, error: JournalError, doing: &str) -> Result<(), DeliveryError> {
+        if !error.is_retryable() {
+            return Err(DeliveryError::journal(error).of(&self.name));
+        }
+        tracing::warn!(endpoint = &*self.name, %error, "cannot {doing}; trying again");
+        self.journal_pause = Some(Instant::now() + JOURNAL_PAUSE);
+        Ok(())
+    }
+
+    fn is_paused(&mut self, now: Instant) -> bool {
+        self.journal_pause = self.journal_pause.filter(|&until| now < until);
+        self.journal_pause.is_some()
+    }
+
+    /// When the loop must look around without being called.
+    fn wake_at(&mut self, now: Instant, sending: bool, settling: bool) -> Instant {
+        let mut wake = now + LOOK_AROUND_EVERY;
+        if sending && self.intake.is_interrupted() && self.may_launch(now) {
+            return now;
+        }
+        if !settling {
+            if let Some(since) = self.gathering_since {
+                wake = wake.min(since + LINGER);
+            } else if self.window.cursor() > self.saved_cursor {
+                wake = wake.min(self.saved_at + SAVE_CURSOR_EVERY);
+            }
+        }
+        if sending {
+            if let Permit::After(until) = self.breaker.permit(now) {
+                wake = wake.min(until);
+            } else if let Some(due_ms) = self.retries.wakes_at_ms() {
+                let wait_ms = due_ms.saturating_sub(unix_ms(SystemTime::now())).max(0);
+                let wait = Duration::from_millis(wait_ms.unsigned_abs());
+                wake = wake.min(now + wait.min(LOOK_AROUND_EVERY));
+            }
+        }
+        match self.journal_pause {
+            Some(until) => wake.max(until),
+            None => wake,
+        }
+    }
+}
+
+/// Waits for an answer of the journal; forever where none was asked for.
+async fn reply<T>(asked: &mut Option<Reply<T>>) -> Result<T, JournalError> {
+    match asked {
+        Some(reply) => reply.await,
+        None => std::future::pending().await,
+    }
+}

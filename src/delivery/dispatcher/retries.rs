@@ -1,0 +1,194 @@
+//! Deliveries that are due again, between the journal and a free slot. Plain data.
+
+use std::collections::{HashSet, VecDeque};
+
+use crate::journal::{Due, DueDelivery, Seq, Settled};
+
+/// What is known of the endpoint's waiting deliveries.
+#[derive(Debug, Default)]
+pub(super) struct Retries {
+    /// Due and waiting for a slot.
+    queue: VecDeque<DueDelivery>,
+    /// In the queue, on their way, or settled but not committed: the journal still lists them.
+    active: HashSet<Seq>,
+    /// When the first of the others is due, as far as known.
+    next_due_ms: Option<i64>,
+    fetch: Option<Fetch>,
+}
+
+/// A question to the journal, and what has changed since it was asked.
+#[derive(Debug, Default)]
+struct Fetch {
+    settled: HashSet<Seq>,
+    stale: bool,
+}
+
+impl Retries {
+    pub(super) fn new(next_due_ms: Option<i64>) -> Retries {
+        Retries { next_due_ms, ..Retries::default() }
+    }
+
+    /// Whether the journal should be asked what is due.
+    pub(super) fn wants_fetch(&self, now_ms: i64) -> bool {
+        self.fetch.is_none()
+            && self.queue.is_empty()
+            && self.next_due_ms.is_some_and(|due_ms| due_ms <= now_ms)
+    }
+
+    /// When [`wants_fetch`](Retries::wants_fetch) is to be asked again.
+    pub(super) fn wakes_at_ms(&self) -> Option<i64> {
+        self.next_due_ms.filter(|_| self.fetch.is_none() && self.queue.is_empty())
+    }
+
+    /// The journal is being asked; returns the deliveries it should leave out.
+    pub(super) fn begin_fetch(&mut self) -> Vec<Seq> {
+        self.fetch = Some(Fetch::default());
+        self.next_due_ms = None;
+        self.active.iter().copied().collect()
+    }
+
+    /// The journal's answer. Returns whether nothing at all waits there.
+    pub(super) fn found(&mut self, due: Due) -> bool {
+        let fetch = self.fetch.take().unwrap_or_default();
+        let nothing = due.deliveries.is_empty()
+            && due.next_due_ms.is_none()
+            && self.active.is_empty()
+            && self.next_due_ms.is_none()
+            && !fetch.stale;
+        self.due_at(due.next_due_ms);
+        for delivery in due.deliveries {
+            // The answer may be older than a settlement committed meanwhile.
+            if !fetch.settled.contains(&delivery.seq) && self.active.insert(delivery.seq) {
+                self.queue.push_back(delivery);
+            }
+        }
+        nothing
+    }
+
+    /// The journal gave no answer: ask again.
+    pub(super) fn found_nothing(&mut self, now_ms: i64) {
+        self.fetch = None;
+        self.due_at(Some(now_ms));
+    }
+
+    /// The next one to be sent.
+    pub(super) fn start(&mut self) -> Option<DueDelivery> {
+        self.queue.pop_front()
+    }
+
+    /// A settlement is committed. `seqs` are those whose outcomes it held, `dues_ms` when those of
+    /// them that wait (again) are due.
+    pub(super) fn committed(
+        &mut self,
+        seqs: impl Iterator<Item = Seq>,
+        dues_ms: impl Iterator<Item = i64>,
+        settled: &Settled,
+        now_ms: i64,
+    ) {
+        for seq in seqs {
+            self.active.remove(&seq);
+            if let Some(fetch) = &mut self.fetch {
+                fetch.settled.insert(seq);
+            }
+        }
+        if let Some(fetch) = &mut self.fetch {
+            fetch.stale = true;
+        }
+        if self.active.is_empty() && self.fetch.is_none() {
+            self.next_due_ms = settled.next_due_ms;
+            return;
+        }
+        self.due_at(dues_ms.min());
+        if !settled.promoted.is_empty() {
+            self.due_at(Some(now_ms));
+        }
+    }
+
+    /// Something may be due from then on.
+    pub(super) fn due_at(&mut self, due_ms: Option<i64>) {
+        self.next_due_ms = match (self.next_due_ms, due_ms) {
+            (Some(known), Some(other)) => Some(known.min(other)),
+            (known, other) => known.or(other),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use crate::event::id::TransactionTag;
+    use crate::event::{EventId, Lanes};
+    use crate::journal::StoredEvent;
+
+    use super::*;
+
+    fn due(seqs: &[i64], next_due_ms: Option<i64>) -> Due {
+        let tag = TransactionTag::new("test", 1, 1, 1, 1);
+        let delivery = |&seq: &i64| DueDelivery {
+            seq: Seq(seq),
+            attempts: 1,
+            event: StoredEvent {
+                seq: Seq(seq),
+                id: EventId::new(1, seq.unsigned_abs(), tag),
+                name: Arc::from("person.created"),
+                lanes: Lanes::one(seq),
+                committed_at_us: 0,
+                body: Bytes::new(),
+            },
+        };
+        Due { deliveries: seqs.iter().map(delivery).collect(), next_due_ms }
+    }
+
+    fn commit(retries: &mut Retries, seqs: &[i64], settled: &Settled) {
+        let seqs = seqs.iter().copied().map(Seq);
+        retries.committed(seqs, std::iter::empty(), settled, 100);
+    }
+
+    #[test]
+    fn an_answer_older_than_a_settlement_repeats_nothing() {
+        let mut retries = Retries::new(Some(5));
+        assert!(!retries.wants_fetch(4) && retries.wants_fetch(5));
+        assert_eq!(retries.begin_fetch(), []);
+        assert!(!retries.wants_fetch(5));
+        assert!(!retries.found(due(&[1, 2], Some(5))));
+        assert_eq!(retries.start().unwrap().seq, Seq(1));
+        assert_eq!(retries.start().unwrap().seq, Seq(2));
+        let mut except = retries.begin_fetch();
+        except.sort();
+        assert_eq!(except, [Seq(1), Seq(2)]);
+        // While the journal reads, 1 and 2 are settled: its answer may still hold them.
+        commit(&mut retries, &[1, 2], &Settled::default());
+        assert!(!retries.found(due(&[1, 2, 3], None)));
+        assert_eq!(retries.start().unwrap().seq, Seq(3));
+        assert!(retries.start().is_none());
+    }
+
+    #[test]
+    fn nothing_is_reported_only_by_an_answer_that_is_not_stale() {
+        let mut retries = Retries::new(Some(5));
+        retries.begin_fetch();
+        commit(&mut retries, &[], &Settled::default());
+        assert!(!retries.found(due(&[], None)));
+        retries.begin_fetch();
+        assert!(retries.found(due(&[], None)));
+    }
+
+    #[test]
+    fn promoted_deliveries_are_fetched_at_once() {
+        let mut retries = Retries::new(Some(5));
+        retries.begin_fetch();
+        retries.found(due(&[1], None));
+        retries.start().unwrap();
+        let settled = Settled { promoted: vec![Seq(7)], ..Settled::default() };
+        commit(&mut retries, &[], &settled);
+        assert!(retries.wants_fetch(100));
+        retries.begin_fetch();
+        retries.found(due(&[7], Some(400)));
+        assert_eq!(retries.wakes_at_ms(), None, "the queue comes first");
+        retries.start().unwrap();
+        assert_eq!(retries.wakes_at_ms(), Some(400));
+    }
+}
