@@ -133,9 +133,8 @@ impl DemoArgs {
         let tally = traffic.stop().await.map_err(|error| Failure::failed(chain(&error)))?;
         printer.say("Traffic stopped; waiting for what is still on its way.");
         tokio::select! {
-            () = stage.all_arrived(&tally.committed, PATIENCE) => {}
+            arrived = stage.all_arrived(&tally.committed, PATIENCE) => arrived?,
             () = signals.next() => printer.say("Not waiting any longer."),
-            failure = stage.daemon_ended() => return Err(failure),
         }
         Ok(Summary::new(tally))
     }

@@ -89,8 +89,9 @@ impl Stage {
         let config = configuration(folder.path(), &cluster.url(DATABASE), &endpoint, &secret)?;
         let daemon = start_daemon(config);
         let mut stage = Stage { daemon, receiver, ledger, delivered, cluster, folder };
+        let url = stage.database_url();
         tokio::select! {
-            streaming = stage.streaming() => streaming?,
+            streaming = streaming(&url) => streaming?,
             failure = daemon_ended(&mut stage.daemon) => return Err(failure),
         }
         printer.say(&format!("{} streams from slot {SLOT}\n", bold(style, "walhook")));
@@ -111,14 +112,23 @@ impl Stage {
         daemon_ended(&mut self.daemon).await
     }
 
-    /// Waits until as much arrived as was committed, or nothing new did for `patience`.
-    pub(super) async fn all_arrived(&mut self, committed: &Counts, patience: Duration) {
+    /// Waits until as much arrived as was committed, or nothing new did for `patience`, or the
+    /// daemon ended by itself, which is a failure.
+    pub(super) async fn all_arrived(
+        &mut self,
+        committed: &Counts,
+        patience: Duration,
+    ) -> Result<(), Failure> {
         while !self.delivered.borrow_and_update().covers(committed) {
-            match tokio::time::timeout(patience, self.delivered.changed()).await {
-                Ok(Ok(())) => {}
-                _ => return,
+            tokio::select! {
+                changed = tokio::time::timeout(patience, self.delivered.changed()) => match changed {
+                    Ok(Ok(())) => {}
+                    _ => break,
+                },
+                failure = daemon_ended(&mut self.daemon) => return Err(failure),
             }
         }
+        Ok(())
     }
 
     /// Stops the daemon as Ctrl-C would, then the receiver.
@@ -159,26 +169,6 @@ impl Stage {
         })
         .await;
     }
-
-    /// Waits until the slot has a reader: from then on nothing that is committed can be missed.
-    async fn streaming(&self) -> Result<(), Failure> {
-        let failed = |error| {
-            Failure::failed(format_args!("cannot watch the demo's slot: {}", chain(&error)))
-        };
-        let session = Session::connect(&self.database_url()).await.map_err(failed)?;
-        let deadline = Instant::now() + START_TIMEOUT;
-        let sql = "select 1 from pg_replication_slots where slot_name = $1 and active";
-        while session.client().query_opt(sql, &[&SLOT]).await.map_err(failed)?.is_none() {
-            if Instant::now() > deadline {
-                return Err(Failure::failed(format_args!(
-                    "walhook did not begin to stream within {} s: run it again with -v to see why",
-                    START_TIMEOUT.as_secs()
-                )));
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Ok(())
-    }
 }
 
 fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
@@ -199,6 +189,26 @@ async fn start_cluster() -> Result<Cluster, Failure> {
     let session = Session::connect(&cluster.url(DATABASE)).await.map_err(failed)?;
     session.client().batch_execute(SCHEMA).await.map_err(failed)?;
     Ok(cluster)
+}
+
+/// Waits until the slot has a reader: from then on nothing that is committed can be missed.
+async fn streaming(url: &str) -> Result<(), Failure> {
+    let failed = |error| {
+        Failure::failed(format_args!("cannot watch the demo's slot: {}", chain(&error)))
+    };
+    let session = Session::connect(url).await.map_err(failed)?;
+    let deadline = Instant::now() + START_TIMEOUT;
+    let sql = "select 1 from pg_replication_slots where slot_name = $1 and active";
+    while session.client().query_opt(sql, &[&SLOT]).await.map_err(failed)?.is_none() {
+        if Instant::now() > deadline {
+            return Err(Failure::failed(format_args!(
+                "walhook did not begin to stream within {} s: run it again with -v to see why",
+                START_TIMEOUT.as_secs()
+            )));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
 }
 
 async fn start_receiver(
