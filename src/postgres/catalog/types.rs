@@ -7,6 +7,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use crate::postgres::error::PgError;
+use crate::postgres::pgoutput::RelationMessage;
 use crate::postgres::relation::{Column, Relation, RelationId, ReplicaIdentity, TypeKind};
 
 /// A Relation message, copied out of the stream.
@@ -35,6 +36,24 @@ pub struct OwnedColumn {
     pub type_modifier: i32,
     /// Whether it is part of the replica identity.
     pub in_replica_identity: bool,
+}
+
+impl From<&RelationMessage<'_>> for OwnedRelation {
+    fn from(message: &RelationMessage<'_>) -> OwnedRelation {
+        let columns = message.columns.iter().map(|column| OwnedColumn {
+            name: column.name.to_owned(),
+            type_oid: column.type_oid,
+            type_modifier: column.type_modifier,
+            in_replica_identity: column.in_replica_identity,
+        });
+        OwnedRelation {
+            id: message.id,
+            schema: message.schema.to_owned(),
+            name: message.name.to_owned(),
+            replica_identity: message.replica_identity,
+            columns: columns.collect(),
+        }
+    }
 }
 
 /// How deep arrays, domains and composites may lie in each other; what is deeper renders as text.

@@ -104,8 +104,10 @@ async fn ready<T>(
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let reported = |name| connection.parameter(name).map(str::to_owned);
-    let state = (reported("in_hot_standby"), reported("default_transaction_read_only"));
+    let state = (
+        connection.parameter("in_hot_standby").map(str::to_owned),
+        connection.parameter("default_transaction_read_only").map(str::to_owned),
+    );
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "a database connection ended");
