@@ -37,26 +37,64 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long it may take to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Everything that runs. [`strike`](Stage::strike) takes it down; dropping it does too, and waits.
+/// Everything that runs. [`strike`](Stage::strike) takes it down in order; dropping it still ends
+/// and removes the database.
 pub(super) struct Stage {
     daemon: Daemon,
     receiver: ReceiverTask,
     ledger: Arc<Mutex<Ledger>>,
     delivered: watch::Receiver<Counts>,
-    // Fields go in this order: the server before the folder beside it.
     cluster: Cluster,
-    folder: TempDir,
+    /// Holds the journal; goes away with the stage.
+    _folder: TempDir,
 }
 
+/// The receiver; no task once it ended.
 struct ReceiverTask {
     stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
+    task: Option<JoinHandle<()>>,
 }
 
+impl ReceiverTask {
+    async fn stop(&mut self) {
+        self.stop.send_replace(true);
+        if let Some(task) = self.task.take() {
+            let _ = task.await;
+        }
+    }
+}
+
+/// The daemon; no task once it ended.
 struct Daemon {
     stop: watch::Sender<Stop>,
-    task: JoinHandle<Result<(), Failure>>,
-    ended: bool,
+    task: Option<JoinHandle<Result<(), Failure>>>,
+}
+
+impl Daemon {
+    /// Waits until it ends by itself, which it should not.
+    async fn ended(&mut self) -> Failure {
+        let Some(task) = &mut self.task else { return std::future::pending().await };
+        let ended = task.await;
+        self.task = None;
+        match ended {
+            Ok(Ok(())) => Failure::failed("walhook stopped by itself, without saying why"),
+            Ok(Err(failure)) => failure,
+            Err(error) => Failure::failed(chain(&error)),
+        }
+    }
+
+    /// Tells it to stop, and how, and waits until it did.
+    async fn stop(&mut self, how: Stop) -> Result<(), Failure> {
+        self.stop.send_replace(how);
+        let Some(task) = self.task.take() else { return Ok(()) };
+        match tokio::time::timeout(STOP_TIMEOUT, task).await {
+            Ok(ended) => ended.unwrap_or_else(|error| Err(Failure::failed(chain(&error)))),
+            Err(_) => Err(Failure::failed(format_args!(
+                "walhook did not stop within {} s after it was told to",
+                STOP_TIMEOUT.as_secs()
+            ))),
+        }
+    }
 }
 
 impl Stage {
@@ -88,11 +126,11 @@ impl Stage {
             })?;
         let config = configuration(folder.path(), &cluster.url(DATABASE), &endpoint, &secret)?;
         let daemon = start_daemon(config);
-        let mut stage = Stage { daemon, receiver, ledger, delivered, cluster, folder };
+        let mut stage = Stage { daemon, receiver, ledger, delivered, cluster, _folder: folder };
         let url = stage.database_url();
         tokio::select! {
             streaming = streaming(&url) => streaming?,
-            failure = daemon_ended(&mut stage.daemon) => return Err(failure),
+            failure = stage.daemon.ended() => return Err(failure),
         }
         printer.say(&format!("{} streams from slot {SLOT}\n", bold(style, "walhook")));
         Ok(stage)
@@ -109,7 +147,7 @@ impl Stage {
 
     /// Waits until the daemon ends by itself, which it should not.
     pub(super) async fn daemon_ended(&mut self) -> Failure {
-        daemon_ended(&mut self.daemon).await
+        self.daemon.ended().await
     }
 
     /// Waits until as much arrived as was committed, or nothing new did for `patience`, or the
@@ -125,7 +163,7 @@ impl Stage {
                     Ok(Ok(())) => {}
                     _ => break,
                 },
-                failure = daemon_ended(&mut self.daemon) => return Err(failure),
+                failure = self.daemon.ended() => return Err(failure),
             }
         }
         Ok(())
@@ -133,41 +171,17 @@ impl Stage {
 
     /// Stops the daemon as Ctrl-C would, then the receiver.
     pub(super) async fn drain(&mut self) -> Result<(), Failure> {
-        self.daemon.stop.send_replace(Stop::Drain);
-        let daemon = &mut self.daemon;
-        let ended = if daemon.ended {
-            Ok(())
-        } else {
-            match tokio::time::timeout(STOP_TIMEOUT, &mut daemon.task).await {
-                Ok(result) => {
-                    daemon.ended = true;
-                    result.unwrap_or_else(|error| Err(Failure::failed(chain(&error))))
-                }
-                Err(_) => Err(Failure::failed(format_args!(
-                    "walhook did not stop within {} s after it was told to",
-                    STOP_TIMEOUT.as_secs()
-                ))),
-            }
-        };
-        self.receiver.stop.send_replace(true);
-        let _ = (&mut self.receiver.task).await;
+        let ended = self.daemon.stop(Stop::Drain).await;
+        self.receiver.stop().await;
         ended
     }
 
     /// Takes everything down and removes it.
-    pub(super) async fn strike(self) {
-        self.daemon.stop.send_replace(Stop::Now);
-        self.receiver.stop.send_replace(true);
-        let Stage { mut daemon, receiver, cluster, folder, .. } = self;
-        if !daemon.ended {
-            let _ = tokio::time::timeout(STOP_TIMEOUT, &mut daemon.task).await;
-        }
-        let _ = receiver.task.await;
-        let _ = tokio::task::spawn_blocking(move || {
-            drop(cluster);
-            drop(folder);
-        })
-        .await;
+    pub(super) async fn strike(mut self) {
+        // It is being thrown away: how it ended no longer matters.
+        let _ = self.daemon.stop(Stop::Now).await;
+        self.receiver.stop().await;
+        let _ = tokio::task::spawn_blocking(move || drop(self)).await;
     }
 }
 
@@ -193,9 +207,8 @@ async fn start_cluster() -> Result<Cluster, Failure> {
 
 /// Waits until the slot has a reader: from then on nothing that is committed can be missed.
 async fn streaming(url: &str) -> Result<(), Failure> {
-    let failed = |error| {
-        Failure::failed(format_args!("cannot watch the demo's slot: {}", chain(&error)))
-    };
+    let failed =
+        |error| Failure::failed(format_args!("cannot watch the demo's slot: {}", chain(&error)));
     let session = Session::connect(url).await.map_err(failed)?;
     let deadline = Instant::now() + START_TIMEOUT;
     let sql = "select 1 from pg_replication_slots where slot_name = $1 and active";
@@ -235,7 +248,7 @@ async fn start_receiver(
     };
     let show = move |received: &Received| show(received, &ledger, &progress, &printer);
     let task = tokio::spawn(receiver.run(stopped, show));
-    Ok((ReceiverTask { stop, task }, endpoint))
+    Ok((ReceiverTask { stop, task: Some(task) }, endpoint))
 }
 
 /// Books a request, and prints it if it is news.
@@ -301,15 +314,5 @@ fn start_daemon(config: Config) -> Daemon {
             .await
             .map_err(|error| Failure::failed(chain(&error)))
     });
-    Daemon { stop, task, ended: false }
-}
-
-async fn daemon_ended(daemon: &mut Daemon) -> Failure {
-    let ended = (&mut daemon.task).await;
-    daemon.ended = true;
-    match ended {
-        Ok(Ok(())) => Failure::failed("walhook stopped by itself, without saying why"),
-        Ok(Err(failure)) => failure,
-        Err(error) => Failure::failed(chain(&error)),
-    }
+    Daemon { stop, task: Some(task) }
 }
