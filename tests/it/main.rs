@@ -2,6 +2,7 @@
 
 mod crash;
 mod data;
+mod demo;
 mod harness;
 mod harness_itself;
 mod hostile;

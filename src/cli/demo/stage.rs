@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use secrecy::{ExposeSecret, SecretString};
-use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -45,8 +44,6 @@ pub(super) struct Stage {
     ledger: Arc<Mutex<Ledger>>,
     delivered: watch::Receiver<Counts>,
     cluster: Cluster,
-    /// Holds the journal; goes away with the stage.
-    _folder: TempDir,
 }
 
 /// The receiver; no task once it ended.
@@ -120,17 +117,19 @@ impl Stage {
         printer
             .say(&format!("{} at {endpoint}, which verifies signatures", bold(style, "Receiver")));
 
-        let folder =
-            tempfile::Builder::new().prefix("walhook-demo-").tempdir().map_err(|error| {
-                Failure::failed(format_args!("cannot make a temporary folder: {error}"))
-            })?;
-        let config = configuration(folder.path(), &cluster.url(DATABASE), &endpoint, &secret)?;
+        // Beside the server's data, so that it goes away with it, whatever happens to this process.
+        let folder = cluster.socket_dir();
+        let config = configuration(folder, &cluster.url(DATABASE), &endpoint, &secret)?;
         let daemon = start_daemon(config);
-        let mut stage = Stage { daemon, receiver, ledger, delivered, cluster, _folder: folder };
+        let mut stage = Stage { daemon, receiver, ledger, delivered, cluster };
         let url = stage.database_url();
-        tokio::select! {
-            streaming = streaming(&url) => streaming?,
-            failure = stage.daemon.ended() => return Err(failure),
+        let streams = tokio::select! {
+            streams = streaming(&url) => streams,
+            failure = stage.daemon.ended() => Err(failure),
+        };
+        if let Err(failure) = streams {
+            stage.strike().await;
+            return Err(failure);
         }
         printer.say(&format!("{} streams from slot {SLOT}\n", bold(style, "walhook")));
         Ok(stage)
