@@ -5,6 +5,7 @@ mod check;
 mod commands;
 mod crash;
 mod data;
+mod demo;
 mod harness;
 mod harness_itself;
 mod hostile;

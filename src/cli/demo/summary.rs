@@ -88,7 +88,7 @@ impl Summary {
         );
         line(style.paint(Color::Dim, &head));
         line(format!(
-            "{}   in {} transactions; {} more changes rolled back",
+            "{}   in {} transactions; changes rolled back: {}",
             row(style, "committed", &tally.committed),
             tally.transactions,
             tally.rolled_back
