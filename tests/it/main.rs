@@ -1,1 +1,1 @@
-
+mod replication_client;
