@@ -12,6 +12,7 @@ mod hostile;
 mod outage;
 mod refusals;
 mod rendering;
+mod replication_client;
 mod setup;
 mod shutdown;
 mod tpcb;
