@@ -38,7 +38,15 @@ const WRITER_CACHE_KIB: i64 = 16 * 1024;
 #[derive(Debug)]
 pub(super) struct Lock {
     // The kernel drops the lock with the last descriptor of the open file, however the process ends.
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A process that is just being started has a copy of the descriptor until it runs its own
+        // program: closing ours would not be enough. If this fails, closing is all there is.
+        let _ = self.file.unlock();
+    }
 }
 
 /// The one name of a file: the lock must lie beside the real one, whatever link leads there.
@@ -80,7 +88,7 @@ pub(super) fn lock(path: &Path) -> Result<Lock, JournalError> {
         .and_then(|()| file.rewind())
         .and_then(|()| writeln!(file, "{}", std::process::id()))
         .map_err(|error| JournalError::file(&lock_path, "write the lock file", error))?;
-    Ok(Lock { _file: file })
+    Ok(Lock { file })
 }
 
 /// Opens the file for writing, makes it if it is not there, and brings its schema up to date.
@@ -190,4 +198,21 @@ fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_of_the_descriptor_does_not_keep_the_lock() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("walhook.db");
+        let first = lock(&path).unwrap();
+        assert!(lock(&path).unwrap_err().is_locked());
+        let copy = first.file.try_clone().unwrap();
+        drop(first);
+        lock(&path).unwrap();
+        drop(copy);
+    }
 }

@@ -52,6 +52,8 @@ pub(super) struct Work {
     pub(super) commands: Vec<Command>,
     /// To stop when nothing is left.
     pub(super) stopping: bool,
+    /// No append is left in the queue.
+    pub(super) last: bool,
 }
 
 impl Queue {
@@ -134,12 +136,12 @@ impl Queue {
             appends.push(append);
         }
         let commands = inner.commands.drain(..).collect();
-        let stopping = inner.stopping && inner.appends.is_empty();
+        let (stopping, last) = (inner.stopping, inner.appends.is_empty());
         drop(inner);
         if !appends.is_empty() {
             self.room.notify_all();
         }
-        Work { appends, commands, stopping }
+        Work { appends, commands, stopping, last }
     }
 
     /// Asks the writer to stop when it has done what is queued.
