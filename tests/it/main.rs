@@ -2,6 +2,7 @@
 
 mod catalog;
 mod check;
+mod cli_plain;
 mod commands;
 mod crash;
 mod data;
