@@ -204,7 +204,7 @@ async fn the_server_and_its_slots_describe_themselves() {
     assert!(server.version_num >= 140_000 && server.role_can_replicate && !server.in_recovery);
     let control = "select system_identifier::text from pg_control_system()";
     let identifier: String = client.query_one(control, &[]).await.unwrap().get(0);
-    assert_eq!(server.system_identifier.to_string(), identifier);
+    assert_eq!(server.system_identifier.unwrap().to_string(), identifier);
 
     let name = format!("{}_slot", database.name());
     assert_eq!(slot(&client, &name).await.unwrap(), None);

@@ -184,6 +184,8 @@ async fn faults_of_the_role_are_found() {
     database
         .execute(&format!("create table a (id int primary key); create role \"{quoted}\" login"))
         .await;
+    // as some managed servers do
+    database.execute("revoke execute on function pg_control_system() from public").await;
     let mut config: tokio_postgres::Config = database.url().parse().unwrap();
     let (client, connection) = config.user(&role).connect(NoTls).await.unwrap();
     tokio::spawn(connection);

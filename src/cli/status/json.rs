@@ -33,7 +33,7 @@ fn source(connection: &str, database: &DatabaseStatus) -> Value {
         "version": server.version,
         "database": server.database,
         // larger than what JavaScript counts exactly
-        "systemIdentifier": server.system_identifier.to_string(),
+        "systemIdentifier": server.system_identifier.map(|identifier| identifier.to_string()),
         "publication": database.publication.as_ref().map(|publication| json!({
             "name": publication.name,
             "allTables": publication.all_tables,
