@@ -2,12 +2,14 @@
 
 pub mod check;
 pub mod completions;
+mod database;
 pub mod demo;
 mod failure;
 mod input;
 pub mod listen;
 mod load;
 pub mod logging;
+mod report;
 pub mod run;
 pub mod secret;
 pub mod setup;

@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::error::JournalError;
@@ -124,7 +125,7 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, JournalError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
-    connection.set_prepared_statement_cache_capacity(64);
+    tune(&connection).map_err(failed)?;
     let version = schema_version(&connection, path)?;
     if version != SCHEMA_VERSION {
         return Err(JournalError::schema(path, version, SCHEMA_VERSION));
@@ -150,8 +151,15 @@ fn schema_version(connection: &Connection, path: &Path) -> Result<i64, JournalEr
     }
 }
 
-fn prepare(connection: &Connection, version: i64) -> rusqlite::Result<()> {
+/// Statements are prepared once. Without the stability guarantee, SQLite plans some queries anew each
+/// time other values are bound, in case they have become rare or frequent ones.
+fn tune(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(64);
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop)
+}
+
+fn prepare(connection: &Connection, version: i64) -> rusqlite::Result<()> {
+    tune(connection)?;
     if version == 0 {
         connection.pragma_update(None, "page_size", PAGE_BYTES)?;
     }

@@ -18,6 +18,7 @@ use super::file::Lock;
 use super::model::{
     Append, Checkpoint, EndpointId, EndpointState, JournalOptions, Seq, Settled, SourceIdentity,
 };
+use super::pace::Pace;
 use super::prune;
 use super::queue::{Command, Queue, Reply};
 use super::settle;
@@ -78,6 +79,7 @@ pub(super) struct Writer {
     dirty_since: Option<Instant>,
     retry: Option<Retry>,
     prune_at: Instant,
+    pace: Pace,
     /// Undelivered events lost to each endpoint that were not reported yet.
     dropped: HashMap<i64, i64>,
     _lock: Lock,
@@ -118,6 +120,7 @@ impl Writer {
             dirty_since: None,
             retry: None,
             prune_at: Instant::now(),
+            pace: Pace::new(Instant::now()),
             dropped: HashMap::new(),
             _lock: lock,
         }
@@ -137,12 +140,15 @@ impl Writer {
 
     fn work(&mut self) -> Result<(), JournalError> {
         loop {
-            let wake_at = self.wake_at();
-            let work = self.shared.queue.take(wake_at, self.pending.is_empty(), CYCLE_EVENTS);
+            let want_appends = self.pending.is_empty();
+            self.shared.queue.wait(self.wake_at(), want_appends);
+            self.pace.gather(&self.shared.queue);
+            let work = self.shared.queue.take(want_appends, CYCLE_EVENTS);
             self.pending.extend(work.appends);
             self.commit(work.commands)?;
             self.flush_if_wanted(work.stopping)?;
             self.prune_if_due()?;
+            self.pace.cycle_ended(Instant::now());
             if work.stopping && self.pending.is_empty() {
                 return Ok(());
             }

@@ -260,3 +260,24 @@ async fn a_server_or_table_that_is_not_there_gets_one_sentence() {
     let said = format!("{}{}", missing.stdout, missing.stderr);
     assert!(said.contains("no_such_database"), "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_that_is_none_is_left_as_it_is() {
+    let database = Database::create().await;
+    database.execute("create table person (id int primary key)").await;
+    let workspace = Workspace::new(&database)
+        .table("public.person", "person")
+        .endpoint("main", "http://127.0.0.1:9/", "")
+        .toml("[journal]\npath = 'walhook.toml'");
+    let finished = workspace.run(&["run"]).await;
+    assert!(finished.code.is_some_and(|code| code != 0), "{finished:?}");
+    assert!(finished.stderr.contains("walhook.toml"), "{}", finished.stderr);
+    assert!(!finished.stderr.contains("panicked"), "{}", finished.stderr);
+    let content = std::fs::read_to_string(workspace.config_path()).unwrap();
+    assert!(content.contains("[journal]"));
+
+    let unreachable = workspace.toml("[journal]\npath = 'no/such/folder/walhook.db'");
+    let finished = unreachable.run(&["run"]).await;
+    assert!(finished.code.is_some_and(|code| code != 0), "{finished:?}");
+    assert!(finished.stderr.contains("no/such/folder"), "{}", finished.stderr);
+}
