@@ -9,10 +9,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A folder for temporary files that the server's user may enter.
+/// A folder for temporary files, open to the server's user as /tmp is.
 fn temporary() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
-    fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o1777)).unwrap();
     dir
 }
 
