@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::{Client, NoTls};
 use walhook::journal::Journal;
-use walhook::throwaway::{Cluster, ClusterOptions};
+use walhook::throwaway::{Cluster, Options};
 
 use crate::bare_client;
 use crate::daemon::Daemon;
@@ -57,7 +57,7 @@ struct Bench {
 
 impl Bench {
     async fn start(rows: usize) -> Result<Bench, Box<dyn Error>> {
-        let cluster = Cluster::start(ClusterOptions::default())?;
+        let cluster = Cluster::start(&Options::new())?;
         let (client, connection) = tokio_postgres::connect(&cluster.url("postgres"), NoTls).await?;
         tokio::spawn(connection);
         load::create(&client).await?;
@@ -110,7 +110,7 @@ path = "{journal}"
     /// The limit: Postgres's own client, writing nowhere.
     fn pg_recvlogical(&self, slot: &str, end: &str) -> Result<Duration, Box<dyn Error>> {
         let started = Instant::now();
-        let status = Command::new(self.cluster.program("pg_recvlogical"))
+        let status = Command::new(self.cluster.binaries().program("pg_recvlogical"))
             .args(["--dbname", &self.cluster.url("postgres"), "--slot", slot, "--start"])
             .args(["--file", "/dev/null", "--no-loop", "--endpos", end])
             .args(["-o", "proto_version=1", "-o"])
@@ -165,8 +165,8 @@ path = "{journal}"
         loop {
             let journaled = Journal::open_read_only(journal)
                 .ok()
-                .and_then(|reader| reader.last_seq().ok())
-                .map_or(0, |seq| seq.0);
+                .and_then(|reader| reader.status().ok())
+                .map_or(0, |status| status.events.last_seq.0);
             if journaled >= rows as i64 {
                 return Ok(());
             }

@@ -107,6 +107,7 @@ pub fn run_replication<S: ChangeSink>(
         source,
         accept_gap: options.accept_gap,
         streamed: false,
+        worked: false,
     };
     let mut delay = Delay::default();
     while !progress.is_stopping() {
@@ -117,7 +118,8 @@ pub fn run_replication<S: ChangeSink>(
         progress.streaming.store(false, Ordering::Relaxed);
         // Once it worked, everything that the connection says is worth another try: a password
         // being rotated, a proxy being moved. Before that it is most likely a mistake.
-        if !error.is_retryable() && !(follower.streamed && error.is_connection()) {
+        let may_pass = error.is_retryable() || (follower.worked && error.is_connection());
+        if !may_pass {
             return Err(error);
         }
         if std::mem::take(&mut follower.streamed) {
@@ -141,6 +143,8 @@ struct Follower<'a, S: ChangeSink> {
     accept_gap: bool,
     /// Whether the last connection came as far as streaming.
     streamed: bool,
+    /// Whether any did.
+    worked: bool,
 }
 
 impl<S: ChangeSink> Follower<'_, S> {
@@ -178,6 +182,7 @@ impl<S: ChangeSink> Follower<'_, S> {
         );
         self.source = Some(source);
         self.streamed = true;
+        self.worked = true;
         self.accept_gap = false;
         self.progress.streaming.store(true, Ordering::Relaxed);
         self.stream(client, stream)
