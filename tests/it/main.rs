@@ -1,1 +1,3 @@
+//! Integration tests: real servers, real HTTP, the real binary.
 
+mod rendering;
