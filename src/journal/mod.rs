@@ -17,6 +17,7 @@ mod deliveries;
 mod error;
 mod file;
 mod model;
+mod pace;
 mod prune;
 mod queue;
 mod read;

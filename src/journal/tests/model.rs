@@ -96,7 +96,7 @@ struct Driver {
     next: Settlement,
     /// Deliveries with an outcome in `next`: each has one at most.
     touched: BTreeSet<i64>,
-    /// The parked ones when `next` was begun, for choosing what may be retried.
+    /// The last event taken.
     cursor: i64,
 }
 

@@ -115,6 +115,10 @@ fn a_full_disk_acknowledges_nothing_and_loses_nothing() {
     settlement.attempts = (1..=10).map(|seq| attempt(Seq(seq), Some(&"x".repeat(9000)))).collect();
     assert!(block_on(journal.settle(settlement.clone())).unwrap_err().is_disk_full());
     append(&journal, append_of(2011, 1, |_| Lanes::NONE));
+    // Commands that fail between two attempts take nothing with them.
+    for _ in 0..5 {
+        assert!(block_on(journal.settle(settlement.clone())).unwrap_err().is_disk_full());
+    }
     assert_eq!(journal.tail().last_seq(), Seq(10));
     assert!(journal.tail().get(Seq(10)).is_none());
     assert_eq!(journal.durable_lsn(), Lsn(100));
@@ -146,6 +150,8 @@ fn stopping_with_a_full_disk_says_so_and_ends() {
     execute(&journal, "PRAGMA max_page_count = 1").unwrap();
     append(&journal, append_of(11, 2000, |_| Lanes::NONE));
     eventually("the trouble is told", || journal.trouble().is_some());
+    // What waits behind it does not hold up the end either.
+    append(&journal, append_of(2011, 1, |_| Lanes::NONE));
     assert!(writer.stop().unwrap_err().is_disk_full());
     assert!(journal.append(Append::default(), Instant::now()).is_err());
     drop(journal);
