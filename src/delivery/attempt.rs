@@ -26,7 +26,7 @@ const RESPONSE_BYTES: usize = 4 * 1024;
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 /// The longest `Retry-After` that is believed.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
-const LONGEST_ERROR_CHARS: usize = 400;
+const LONGEST_ERROR_BYTES: usize = 400;
 
 const WEBHOOK_ATTEMPT: HeaderName = HeaderName::from_static("webhook-attempt");
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("walhook/", env!("CARGO_PKG_VERSION")));
@@ -194,10 +194,8 @@ async fn read_start(response: &mut Response, mut keep: Option<&mut Vec<u8>>) {
 
 /// At most [`RESPONSE_BYTES`] of valid UTF-8.
 fn excerpt(start: &[u8]) -> Vec<u8> {
-    let mut text = String::from_utf8_lossy(start).into_owned();
     // A replacement takes more room than the byte it stands for.
-    text.truncate(text.floor_char_boundary(RESPONSE_BYTES));
-    text.into_bytes()
+    cut(String::from_utf8_lossy(start).into_owned(), RESPONSE_BYTES).into_bytes()
 }
 
 /// What a status means for the delivery, and for a failure what the operator can do about it.
@@ -245,7 +243,7 @@ fn describe(error: reqwest::Error) -> String {
     let mut from_http = None;
     loop {
         if let Some(unresolved) = cause.downcast_ref::<Unresolved>() {
-            return cut(unresolved.to_string());
+            return cut(unresolved.to_string(), LONGEST_ERROR_BYTES);
         }
         from_http = from_http.or_else(|| cause.downcast_ref::<hyper::Error>());
         match cause.source() {
@@ -266,11 +264,16 @@ fn describe(error: reqwest::Error) -> String {
     } else {
         "the request failed"
     };
-    cut(format!("{what}: {cause}"))
+    cut(format!("{what}: {cause}"), LONGEST_ERROR_BYTES)
 }
 
-fn cut(mut text: String) -> String {
-    text.truncate(text.floor_char_boundary(LONGEST_ERROR_CHARS));
+/// At most that many bytes, and whole characters.
+fn cut(mut text: String, bytes: usize) -> String {
+    let mut end = bytes.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
     text
 }
 

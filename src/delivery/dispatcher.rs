@@ -35,6 +35,7 @@ use intake::Intake;
 use retries::Retries;
 use window::Window;
 
+mod fetch;
 mod intake;
 mod outcome;
 mod retries;
@@ -72,6 +73,14 @@ const JOURNAL_PAUSE: Duration = Duration::from_secs(1);
 const LOOK_AROUND_EVERY: Duration = Duration::from_secs(60);
 
 type Reply<T> = Pin<Box<dyn Future<Output = Result<T, JournalError>> + Send>>;
+
+/// Questions to the journal on their way, at most one of each kind.
+#[derive(Default)]
+struct Asked {
+    settling: Option<Reply<Settled>>,
+    due: Option<Reply<Due>>,
+    page: Option<Reply<Arc<StoredBatch>>>,
+}
 
 /// Sends the journal's events to one endpoint.
 pub struct Dispatcher {
@@ -153,9 +162,7 @@ impl Dispatcher {
     /// The journal cannot be read or written any more.
     pub async fn run(mut self, mut stop: watch::Receiver<Stop>) -> Result<(), DeliveryError> {
         let mut flights = FuturesUnordered::new();
-        let mut settling: Option<Reply<Settled>> = None;
-        let mut due: Option<Reply<Due>> = None;
-        let mut page: Option<Reply<Arc<StoredBatch>>> = None;
+        let mut asked = Asked::default();
         let mut alarm = std::pin::pin!(tokio::time::sleep(LOOK_AROUND_EVERY));
         let mut told = *stop.borrow_and_update();
         let mut unattended = false;
@@ -171,21 +178,11 @@ impl Dispatcher {
                     flights.push(fly(Arc::clone(&self.sender), launch));
                 }
             }
-            if settling.is_none() && self.wants_to_settle(now, told) {
-                settling = Some(self.settle());
-            }
-            if told == Stop::Drain && settling.is_none() && self.is_drained() {
+            self.ask(&mut asked, now, told);
+            if told == Stop::Drain && asked.settling.is_none() && self.is_drained() {
                 return Ok(());
             }
-            if sending && !self.is_paused(now) {
-                if due.is_none() && self.retries.wants_fetch(unix_ms(SystemTime::now())) {
-                    due = Some(self.fetch_due());
-                }
-                if page.is_none() && self.intake.wants_page() {
-                    page = Some(self.fetch_page());
-                }
-            }
-            let wake = self.wake_at(now, sending, settling.is_some());
+            let wake = self.wake_at(now, sending, asked.settling.is_some());
             if alarm.deadline() != wake {
                 alarm.as_mut().reset(wake);
             }
@@ -200,8 +197,8 @@ impl Dispatcher {
                     unattended = changed.is_err();
                 }
                 // 2
-                settled = reply(&mut settling) => {
-                    settling = None;
+                settled = reply(&mut asked.settling) => {
+                    asked.settling = None;
                     self.settled(settled)?;
                 }
                 // 3
@@ -213,13 +210,13 @@ impl Dispatcher {
                     }
                 }
                 // 4
-                found = reply(&mut due) => {
-                    due = None;
+                found = reply(&mut asked.due) => {
+                    asked.due = None;
                     self.found_due(found)?;
                 }
                 // 5
-                found = reply(&mut page) => {
-                    page = None;
+                found = reply(&mut asked.page) => {
+                    asked.page = None;
                     self.found_page(found)?;
                 }
                 // 6
@@ -229,6 +226,22 @@ impl Dispatcher {
                 // 7
                 () = alarm.as_mut() => {}
             }
+        }
+    }
+
+    /// Asks the journal for whatever is wanted of it and not asked yet.
+    fn ask(&mut self, asked: &mut Asked, now: Instant, told: Stop) {
+        if asked.settling.is_none() && self.wants_to_settle(now, told) {
+            asked.settling = Some(self.settle());
+        }
+        if told != Stop::Run || self.disabled || self.is_paused(now) {
+            return;
+        }
+        if asked.due.is_none() && self.retries.wants_fetch(unix_ms(SystemTime::now())) {
+            asked.due = Some(self.fetch_due());
+        }
+        if asked.page.is_none() && self.intake.wants_page() {
+            asked.page = Some(self.fetch_page());
         }
     }
 
@@ -305,63 +318,6 @@ impl Dispatcher {
             }
         }
         self.intake.interrupted();
-    }
-
-    fn fetch_page(&mut self) -> Reply<Arc<StoredBatch>> {
-        let (journal, after) = (self.journal.clone(), self.window.taken());
-        Box::pin(async move { journal.page(after, intake::PAGE_EVENTS, intake::PAGE_BYTES).await })
-    }
-
-    fn found_page(
-        &mut self,
-        found: Result<Arc<StoredBatch>, JournalError>,
-    ) -> Result<(), DeliveryError> {
-        match found {
-            Ok(batch) => {
-                self.intake.found(batch);
-                Ok(())
-            }
-            Err(error) => self.pause(error, "read events"),
-        }
-    }
-
-    fn fetch_due(&mut self) -> Reply<Due> {
-        let (journal, endpoint) = (self.journal.clone(), self.endpoint);
-        let (except, limit) = (self.retries.begin_fetch(), self.slots.max(8));
-        Box::pin(async move {
-            let now_ms = unix_ms(SystemTime::now());
-            journal.due_except(endpoint, now_ms, limit, &except).await
-        })
-    }
-
-    fn found_due(&mut self, found: Result<Due, JournalError>) -> Result<(), DeliveryError> {
-        match found {
-            Ok(due) => {
-                if self.retries.found(due) {
-                    self.window.nothing_parked();
-                }
-                Ok(())
-            }
-            Err(error) => {
-                self.retries.found_nothing(unix_ms(SystemTime::now()));
-                self.pause(error, "read due retries")
-            }
-        }
-    }
-
-    /// An error that may pass is waited out; nothing is lost meanwhile.
-    fn pause(&mut self, error: JournalError, doing: &str) -> Result<(), DeliveryError> {
-        if !error.is_retryable() {
-            return Err(DeliveryError::journal(error).of(&self.name));
-        }
-        tracing::warn!(endpoint = &*self.name, %error, "cannot {doing}; trying again");
-        self.journal_pause = Some(Instant::now() + JOURNAL_PAUSE);
-        Ok(())
-    }
-
-    fn is_paused(&mut self, now: Instant) -> bool {
-        self.journal_pause = self.journal_pause.filter(|&until| now < until);
-        self.journal_pause.is_some()
     }
 
     /// When the loop must look around without being called.

@@ -4,6 +4,7 @@ use http_body_util::Full;
 use secrecy::SecretString;
 
 use super::*;
+use crate::delivery::client::install_crypto_provider;
 use crate::delivery::receiver::{Raw, Receiver, answer, raw_receiver};
 use crate::delivery::signature::{DEFAULT_TOLERANCE, Scheme};
 use crate::event::id::TransactionTag;
@@ -270,4 +271,27 @@ fn urls_that_cannot_work_are_refused() {
     let mut hidden = options("http://user:hush@example.com/?key=hush".parse().unwrap());
     hidden.headers = vec![(AUTHORIZATION, HeaderValue::from_static("hush"))];
     assert!(!format!("{hidden:?}").contains("hush"));
+}
+
+#[tokio::test]
+async fn a_certificate_nobody_vouches_for_is_refused() {
+    install_crypto_provider();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let task = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let _ = acceptor.accept(stream).await;
+        }
+    });
+    let attempt = one(options(format!("https://localhost:{port}/").parse().unwrap())).await;
+    assert_eq!(attempt.verdict, Verdict::Retry { after: None });
+    assert!(error(&attempt).contains("certificate"), "{}", error(&attempt));
+    task.abort();
 }

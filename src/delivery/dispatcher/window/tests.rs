@@ -5,6 +5,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::*;
+use crate::journal::OutcomeKind;
 
 const SLOTS: usize = 4;
 const HELD: usize = 16;
