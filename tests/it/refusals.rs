@@ -74,7 +74,7 @@ impl Fixture {
     /// After somebody decided that the loss is to be accepted, changes flow again.
     async fn goes_on_when_accepted(&self) {
         let client = self.database.client().await;
-        let before = slot_state(&client, self.slot()).await.and_then(|state| state.active_pid);
+        let before = slot_state(&client, self.slot()).await.and_then(|state| state.reader);
         let daemon = Daemon::spawn(self.workspace.command(&["run", "--accept-gap"]));
         daemon.streams(&client, self.slot(), before).await;
         let count = self.receiver.count();
