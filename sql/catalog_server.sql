@@ -7,8 +7,6 @@ select current_setting('server_version_num')::int4 as version_num,
        d.datname::text as database,
        d.oid as database_oid,
        pg_encoding_to_char(d.encoding)::text as encoding,
-       -- the system identifier is unsigned and travels as text
-       (select c.system_identifier::text from pg_control_system() c) as system_identifier,
        pg_is_in_recovery() as in_recovery,
        current_setting('max_replication_slots')::int8 as max_replication_slots,
        (select count(*) from pg_replication_slots) as used_replication_slots,

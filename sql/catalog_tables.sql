@@ -77,10 +77,11 @@ select t.oid,
            -- always in quotes, as walhook writes names
            select '"' || replace(rn.nspname, '"', '""') || '"."' || replace(rc.relname, '"', '""')
                || '"'
-           from pg_partition_ancestors(t.oid) a (oid)
+           from pg_partition_ancestors(t.oid) with ordinality a (oid, distance)
            join pg_class rc on rc.oid = a.oid
            join pg_namespace rn on rn.oid = rc.relnamespace
            where t.relispartition and a.oid <> t.oid
+           order by a.distance
        ) as ancestors,
        coalesce(p.publications, '{}') as published_in
 from chosen t

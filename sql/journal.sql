@@ -79,15 +79,18 @@ CREATE TABLE deliveries (
     state TEXT NOT NULL CHECK (state IN ('waiting', 'blocked', 'dead')),
     attempts INTEGER NOT NULL,
     due_at_ms INTEGER,
+    died_at_ms INTEGER,
     lane_1 INTEGER,
     lane_2 INTEGER,
     PRIMARY KEY (endpoint, seq),
     CHECK ((state = 'waiting') = (due_at_ms IS NOT NULL)),
+    CHECK ((state = 'dead') = (died_at_ms IS NOT NULL)),
     CHECK (lane_2 IS NULL OR lane_1 IS NOT NULL)
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX deliveries_due ON deliveries (endpoint, due_at_ms, seq) WHERE state = 'waiting';
-CREATE INDEX deliveries_dead ON deliveries (endpoint, seq) WHERE state = 'dead';
+-- Most deliveries of an endpoint that is down are blocked: these leave them out.
+CREATE INDEX deliveries_due ON deliveries (endpoint, due_at_ms, seq) WHERE due_at_ms IS NOT NULL;
+CREATE INDEX deliveries_dead ON deliveries (endpoint, seq) WHERE died_at_ms IS NOT NULL;
 
 -- One row for each lane of each waiting or blocked delivery: a blocked one may go when it is first
 -- on all of its lanes.

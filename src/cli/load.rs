@@ -103,3 +103,40 @@ fn announce(path: &Path, secret: &str) {
         )
     };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generated_secret_is_kept_by_the_daemon_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let flags = Flags {
+            source: Some("postgres://ann@h/crm".into()),
+            tables: vec!["people".into()],
+            to: vec!["http://127.0.0.1:9/".into()],
+            journal: Some(folder.path().join("w.db")),
+            ..Flags::default()
+        };
+        let globals = Globals::default();
+        let path = folder.path().join("w.db.secret");
+        load(&globals, &flags, Needs::Everything).unwrap();
+        assert!(!path.exists(), "looking on wrote a file");
+        load_to_run(&globals, &flags).unwrap();
+        let kept = config::read_secret_file(&path).unwrap();
+        assert!(kept.starts_with("whsec_"));
+        load_to_run(&globals, &flags).unwrap();
+        assert_eq!(config::read_secret_file(&path), Ok(kept));
+        std::fs::write(&path, "damaged").unwrap();
+        assert_eq!(load_to_run(&globals, &flags).unwrap_err().code(), 2);
+    }
+
+    #[test]
+    fn a_file_and_flags_do_not_mix() {
+        let globals = Globals { config: Some("walhook.toml".into()), ..Globals::default() };
+        let flags = Flags { source: Some("postgres://h/crm".into()), ..Flags::default() };
+        let failure = load(&globals, &flags, Needs::Source).unwrap_err();
+        assert_eq!(failure.code(), 2);
+        assert!(failure.to_string().contains("--config and --source"));
+    }
+}

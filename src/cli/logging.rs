@@ -6,8 +6,8 @@ use tracing_subscriber::EnvFilter;
 
 use super::{Failure, Globals, LogFormat};
 
-/// Starts logging as the options and `RUST_LOG` say.
-pub(crate) fn start(globals: &Globals) -> Result<(), Failure> {
+/// Starts logging as the options and `RUST_LOG` say; only warnings if `quiet` and they say nothing.
+pub(crate) fn start(globals: &Globals, quiet: bool) -> Result<(), Failure> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(directives) if !directives.trim().is_empty() => {
             EnvFilter::try_new(&directives).map_err(|error| {
@@ -17,6 +17,7 @@ pub(crate) fn start(globals: &Globals) -> Result<(), Failure> {
             })?
         }
         _ => EnvFilter::new(match globals.verbose {
+            0 if quiet => "warn",
             0 => "warn,walhook=info",
             1 => "info,walhook=debug",
             _ => "debug,walhook=trace",

@@ -2,12 +2,14 @@
 
 pub mod check;
 pub mod completions;
+mod database;
 pub mod demo;
 mod failure;
 mod input;
 pub mod listen;
 mod load;
 pub mod logging;
+mod report;
 pub mod run;
 pub mod secret;
 pub mod setup;
@@ -125,7 +127,9 @@ impl Cli {
     /// Does what the command says.
     pub fn run(self) -> Result<(), Failure> {
         let Cli { globals, command } = self;
-        logging::start(&globals)?;
+        // The demo's own lines stand on the same terminal.
+        let quiet = matches!(command, Command::Demo(_));
+        logging::start(&globals, quiet)?;
         match command {
             Command::Run(args) => args.run(&globals),
             Command::Check(args) => args.run(&globals),

@@ -2,9 +2,10 @@
 
 use clap::Args;
 
-use crate::config::{Flags, Needs};
+use crate::config::{Config, Flags, Needs};
+use crate::source::setup;
 
-use super::{Failure, Globals};
+use super::{Failure, Globals, database};
 
 /// What can be said after `walhook setup`.
 #[derive(Args, Debug)]
@@ -21,7 +22,21 @@ pub struct SetupArgs {
 impl SetupArgs {
     /// Does it.
     pub(crate) fn run(self, globals: &Globals) -> Result<(), Failure> {
-        let _config = super::load(globals, &self.flags, Needs::Tables)?;
-        Err(Failure::failed("`walhook setup` is not wired yet"))
+        let config = super::load(globals, &self.flags, Needs::Tables)?;
+        super::block_on(set_up(&config, self.dry_run))
     }
+}
+
+async fn set_up(config: &Config, dry_run: bool) -> Result<(), Failure> {
+    let options = database::source_options(config);
+    let client = database::client(&config.source.connection).await?;
+    if dry_run {
+        let plan = setup::plan(&client, &options).await.map_err(Failure::failed)?;
+        return database::print_plan(&plan);
+    }
+    let watcher = database::client(&config.source.connection).await?;
+    let report = &mut database::print_progress;
+    setup::setup(&client, &watcher, &options, database::WAIT, report)
+        .await
+        .map_err(|error| database::failure(&error))
 }

@@ -1,10 +1,16 @@
 //! `walhook status`: positions, lag and health.
 
+mod json;
+mod text;
+
 use clap::Args;
 
-use crate::config::{Flags, Needs};
+use crate::config::{Config, Flags, Needs};
+use crate::journal::{Journal, JournalStatus};
+use crate::postgres::connect;
+use crate::source::status::{DatabaseStatus, status};
 
-use super::{Failure, Globals};
+use super::{Failure, Globals, database};
 
 /// What can be said after `walhook status`.
 #[derive(Args, Debug)]
@@ -18,10 +24,51 @@ pub struct StatusArgs {
     pub json: bool,
 }
 
+/// Both halves, each of which may be missing: the database can be down while the journal is there,
+/// and the other way round.
+struct Status {
+    connection: String,
+    database: Result<DatabaseStatus, String>,
+    journal_path: String,
+    /// None before the first run.
+    journal: Result<Option<JournalStatus>, String>,
+}
+
 impl StatusArgs {
     /// Does it.
     pub(crate) fn run(self, globals: &Globals) -> Result<(), Failure> {
-        let _config = super::load(globals, &self.flags, Needs::Source)?;
-        Err(Failure::failed("`walhook status` is not wired yet"))
+        let config = super::load(globals, &self.flags, Needs::Source)?;
+        let status = super::block_on(async { Ok(look(&config).await) })?;
+        if self.json {
+            super::print(format_args!("{:#}\n", json::of(&status)))?;
+        } else {
+            super::print(text::of(&status))?;
+        }
+        match status.database.is_err() || status.journal.is_err() {
+            true => Err(Failure::reported()),
+            false => Ok(()),
+        }
     }
+}
+
+async fn look(config: &Config) -> Status {
+    let path = &config.journal.path;
+    Status {
+        connection: config.source.connection.to_string(),
+        database: in_database(config).await,
+        journal_path: path.display().to_string(),
+        journal: match path.exists() {
+            false => Ok(None),
+            true => Journal::open_read_only(path)
+                .and_then(|reader| reader.status())
+                .map(Some)
+                .map_err(|error| error.to_string()),
+        },
+    }
+}
+
+async fn in_database(config: &Config) -> Result<DatabaseStatus, String> {
+    let client = connect(&config.source.connection).await.map_err(|error| error.to_string())?;
+    let options = database::source_options(config);
+    status(&client, &options).await.map_err(|error| error.to_string())
 }

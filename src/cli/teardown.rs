@@ -2,9 +2,10 @@
 
 use clap::Args;
 
-use crate::config::{Flags, Needs};
+use crate::config::{Config, Flags, Needs};
+use crate::source::teardown;
 
-use super::{Failure, Globals};
+use super::{Failure, Globals, database};
 
 /// What can be said after `walhook teardown`.
 #[derive(Args, Debug)]
@@ -21,7 +22,21 @@ pub struct TeardownArgs {
 impl TeardownArgs {
     /// Does it.
     pub(crate) fn run(self, globals: &Globals) -> Result<(), Failure> {
-        let _config = super::load(globals, &self.flags, Needs::Source)?;
-        Err(Failure::failed("`walhook teardown` is not wired yet"))
+        let config = super::load(globals, &self.flags, Needs::Source)?;
+        super::block_on(tear_down(&config, self.dry_run))
     }
+}
+
+async fn tear_down(config: &Config, dry_run: bool) -> Result<(), Failure> {
+    let options = database::source_options(config);
+    let client = database::client(&config.source.connection).await?;
+    if dry_run {
+        let plan = teardown::plan(&client, &options).await.map_err(Failure::failed)?;
+        return database::print_plan(&plan);
+    }
+    let watcher = database::client(&config.source.connection).await?;
+    let report = &mut database::print_progress;
+    teardown::teardown(&client, &watcher, &options, database::WAIT, report)
+        .await
+        .map_err(|error| database::failure(&error))
 }

@@ -58,3 +58,6 @@ impl Config {
         Config::build(flags.raw(secret)?, needs)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,7 +30,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
             "h" => 3_600_000,
             "d" => 86_400_000,
             "w" => 604_800_000,
-            "" => return wrong("has no unit"),
+            "" if !after.starts_with(['.', ',']) => return wrong("has no unit"),
             _ => return wrong("is no duration"),
         };
         let part = number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit_ms));

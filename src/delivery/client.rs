@@ -59,7 +59,7 @@ pub fn install_crypto_provider() {
 
 /// Built once: reading the system's certificates takes milliseconds, and a shared configuration
 /// shares its sessions.
-fn tls_config() -> Result<&'static ClientConfig, DeliveryError> {
+pub(crate) fn tls_config() -> Result<&'static ClientConfig, DeliveryError> {
     static CONFIG: OnceLock<ClientConfig> = OnceLock::new();
     if let Some(config) = CONFIG.get() {
         return Ok(config);

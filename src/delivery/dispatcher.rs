@@ -400,3 +400,6 @@ async fn reply<T>(asked: &mut Option<Reply<T>>) -> Result<T, JournalError> {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,6 +20,7 @@ mod receiver;
 pub mod retry;
 pub mod signature;
 
+pub(crate) use client::tls_config;
 pub use client::{ClientOptions, http_client, install_crypto_provider};
 pub use dispatcher::{Dispatcher, Stop};
 pub use endpoint::{EndpointOptions, Ordering, UnknownOrdering};

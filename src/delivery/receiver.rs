@@ -13,6 +13,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use url::Url;
 
 /// What came in.
@@ -38,6 +39,8 @@ type Script = dyn Fn(&Received) -> Response<Full<Bytes>> + Send + Sync;
 pub(crate) struct Receiver {
     address: SocketAddr,
     received: Arc<Mutex<Vec<Received>>>,
+    /// While it is false, requests are noted but not answered.
+    gate: watch::Sender<bool>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -60,13 +63,24 @@ impl Receiver {
         let received = Arc::new(Mutex::new(Vec::new()));
         let script: Arc<Script> = Arc::new(script);
         let log = Arc::clone(&received);
+        let (gate, opened) = watch::channel(true);
         let task = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(serve(stream, Arc::clone(&log), Arc::clone(&script)));
+                connections.spawn(serve(
+                    stream,
+                    Arc::clone(&log),
+                    Arc::clone(&script),
+                    opened.clone(),
+                ));
             }
         });
-        Receiver { address, received, task }
+        Receiver { address, received, gate, task }
+    }
+
+    /// Holds all answers back, or lets them go.
+    pub(crate) fn open(&self, open: bool) {
+        self.gate.send_replace(open);
     }
 
     pub(crate) fn url(&self) -> Url {
@@ -82,15 +96,22 @@ impl Receiver {
     }
 }
 
-async fn serve(stream: TcpStream, log: Arc<Mutex<Vec<Received>>>, script: Arc<Script>) {
+async fn serve(
+    stream: TcpStream,
+    log: Arc<Mutex<Vec<Received>>>,
+    script: Arc<Script>,
+    opened: watch::Receiver<bool>,
+) {
     let service = service_fn(move |request: Request<Incoming>| {
         let (log, script) = (Arc::clone(&log), Arc::clone(&script));
+        let mut opened = opened.clone();
         async move {
             let (parts, body) = request.into_parts();
             let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
             let received = Received { headers: parts.headers, body };
             let answer = script(&received);
             log.lock().unwrap().push(received);
+            let _ = opened.wait_for(|open| *open).await;
             Ok::<_, Infallible>(answer)
         }
     });

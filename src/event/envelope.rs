@@ -1,7 +1,5 @@
 //! The parts of an envelope that are the same for many events, rendered once.
 
-use std::io::Write as _;
-
 use super::id::{EventId, TransactionTag};
 use super::render::string;
 use crate::capture::change::{Position, Transaction};
@@ -96,7 +94,8 @@ impl TransactionParts {
         let mut timestamp = Vec::with_capacity(32);
         rfc3339(&mut timestamp, committed_at_us);
         timestamp.push(b'"');
-        let mut commit = b"\",\"commitLsn\":\"".to_vec();
+        let mut commit = Vec::with_capacity(64);
+        commit.extend_from_slice(b"\",\"commitLsn\":\"");
         lsn(&mut commit, commit_lsn);
         commit.extend_from_slice(b"\",\"xid\":");
         commit.extend_from_slice(itoa::Buffer::new().format(xid).as_bytes());
@@ -167,10 +166,34 @@ fn rfc3339(out: &mut Vec<u8>, time_us: i64) {
     let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     let (second, micros) = (in_day / 1_000_000, in_day % 1_000_000);
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    // Writing to a vector doesn't fail.
-    let _ =
-        write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z");
+    if year < 0 {
+        out.push(b'-');
+    }
+    digits(out, year.unsigned_abs(), 4);
+    for (mark, part, width) in [
+        (b'-', month, 2),
+        (b'-', day, 2),
+        (b'T', second / 3_600, 2),
+        (b':', second / 60 % 60, 2),
+        (b':', second % 60, 2),
+        (b'.', micros, 6),
+    ] {
+        out.push(mark);
+        digits(out, part.unsigned_abs(), width);
+    }
+    out.push(b'Z');
+}
+
+/// Appends a number of at least `width` digits, at most 6.
+fn digits(out: &mut Vec<u8>, number: u64, width: usize) {
+    let mut buffer = [b'0'; 6];
+    let (mut rest, mut start) = (number, buffer.len());
+    while rest > 0 && start > 0 {
+        start -= 1;
+        buffer[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    out.extend_from_slice(&buffer[start.min(buffer.len() - width)..]);
 }
 
 #[cfg(test)]

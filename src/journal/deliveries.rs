@@ -12,19 +12,21 @@ use crate::event::Lanes;
 
 const FIND: &str = "SELECT state, lane_1, lane_2 FROM deliveries WHERE endpoint = ?1 AND seq = ?2";
 const PUT: &str = "INSERT INTO deliveries \
-    (endpoint, seq, state, attempts, due_at_ms, lane_1, lane_2) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
-    ON CONFLICT (endpoint, seq) DO UPDATE \
-    SET state = excluded.state, attempts = excluded.attempts, due_at_ms = excluded.due_at_ms";
+    (endpoint, seq, state, attempts, due_at_ms, died_at_ms, lane_1, lane_2) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
+    ON CONFLICT (endpoint, seq) DO UPDATE SET state = excluded.state, \
+    attempts = excluded.attempts, due_at_ms = excluded.due_at_ms, died_at_ms = excluded.died_at_ms";
 const REMOVE: &str = "DELETE FROM deliveries WHERE endpoint = ?1 AND seq = ?2";
 const PROMOTE: &str = "UPDATE deliveries SET state = 'waiting', due_at_ms = ?3 \
     WHERE endpoint = ?1 AND seq = ?2";
 const ADD_LANE: &str = "INSERT INTO delivery_lanes (endpoint, lane, seq) VALUES (?1, ?2, ?3)";
 const REMOVE_LANE: &str =
     "DELETE FROM delivery_lanes WHERE endpoint = ?1 AND lane = ?2 AND seq = ?3";
-const FIRST_OF_LANE: &str = "SELECT min(seq) FROM delivery_lanes WHERE endpoint = ?1 AND lane = ?2";
+const FIRST_OF_LANE: &str = "SELECT seq FROM delivery_lanes WHERE endpoint = ?1 AND lane = ?2 \
+    ORDER BY seq LIMIT 1";
 const COUNT_LANE: &str = "SELECT count(*) FROM delivery_lanes WHERE endpoint = ?1 AND lane = ?2";
-const NEXT_DUE: &str =
-    "SELECT min(due_at_ms) FROM deliveries WHERE endpoint = ?1 AND state = 'waiting'";
+const NEXT_DUE: &str = "SELECT due_at_ms FROM deliveries \
+    WHERE endpoint = ?1 AND due_at_ms IS NOT NULL ORDER BY due_at_ms LIMIT 1";
 
 /// Lanes whose length is kept in memory; beyond, all are counted anew.
 const COUNTED_LANES: usize = 65_536;
@@ -67,7 +69,7 @@ impl LaneCounts {
 pub(super) enum State {
     Waiting { due_at_ms: i64 },
     Blocked,
-    Dead,
+    Dead { died_at_ms: i64 },
 }
 
 impl State {
@@ -75,18 +77,25 @@ impl State {
         match self {
             State::Waiting { .. } => "waiting",
             State::Blocked => "blocked",
-            State::Dead => "dead",
+            State::Dead { .. } => "dead",
         }
     }
 
     fn holds_lanes(self) -> bool {
-        self != State::Dead
+        !matches!(self, State::Dead { .. })
     }
 
     fn due_at_ms(self) -> Option<i64> {
         match self {
             State::Waiting { due_at_ms } => Some(due_at_ms),
-            State::Blocked | State::Dead => None,
+            State::Blocked | State::Dead { .. } => None,
+        }
+    }
+
+    fn died_at_ms(self) -> Option<i64> {
+        match self {
+            State::Dead { died_at_ms } => Some(died_at_ms),
+            State::Waiting { .. } | State::Blocked => None,
         }
     }
 }
@@ -134,6 +143,7 @@ impl<'a> Deliveries<'a> {
             state.name(),
             attempts,
             state.due_at_ms(),
+            state.died_at_ms(),
             lanes.as_slice().first(),
             lanes.as_slice().get(1),
         ])?;
@@ -198,7 +208,7 @@ impl<'a> Deliveries<'a> {
 
     /// When the first waiting delivery is due.
     pub(super) fn next_due_ms(&self) -> rusqlite::Result<Option<i64>> {
-        self.db.prepare_cached(NEXT_DUE)?.query_row([self.endpoint], |row| row.get(0))
+        self.db.prepare_cached(NEXT_DUE)?.query_row([self.endpoint], |row| row.get(0)).optional()
     }
 
     /// Whether it holds its lanes, and which they are; `None` if it is not on the list.
@@ -228,7 +238,7 @@ impl<'a> Deliveries<'a> {
 
     fn first_of(&self, lane: i64) -> rusqlite::Result<Option<i64>> {
         let mut first = self.db.prepare_cached(FIRST_OF_LANE)?;
-        first.query_row(params![self.endpoint, lane], |row| row.get(0))
+        first.query_row(params![self.endpoint, lane], |row| row.get(0)).optional()
     }
 
     fn hold(&mut self, seq: i64, lanes: Lanes) -> rusqlite::Result<()> {
@@ -249,5 +259,31 @@ impl<'a> Deliveries<'a> {
             self.touched.push(lane);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::StatementStatus;
+
+    use super::super::file;
+    use super::*;
+
+    #[test]
+    fn binding_other_values_does_not_prepare_statements_anew() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let db = file::open_writer(&directory.path().join("walhook.db")).unwrap();
+        db.execute_batch("PRAGMA ignore_check_constraints = ON").unwrap();
+        for sql in [PUT, FIND, REMOVE, PROMOTE, FIRST_OF_LANE, COUNT_LANE, NEXT_DUE] {
+            let mut statement = db.prepare(sql).unwrap();
+            for value in 1..4 {
+                for parameter in 1..=statement.parameter_count() {
+                    statement.raw_bind_parameter(parameter, value).unwrap();
+                }
+                let mut rows = statement.raw_query();
+                while rows.next().unwrap().is_some() {}
+            }
+            assert_eq!(statement.get_status(StatementStatus::RePrepare), 0, "{sql}");
+        }
     }
 }

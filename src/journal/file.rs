@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::error::JournalError;
@@ -37,7 +38,15 @@ const WRITER_CACHE_KIB: i64 = 16 * 1024;
 #[derive(Debug)]
 pub(super) struct Lock {
     // The kernel drops the lock with the last descriptor of the open file, however the process ends.
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A process that is just being started has a copy of the descriptor until it runs its own
+        // program: closing ours would not be enough. If this fails, closing is all there is.
+        let _ = self.file.unlock();
+    }
 }
 
 /// The one name of a file: the lock must lie beside the real one, whatever link leads there.
@@ -79,7 +88,7 @@ pub(super) fn lock(path: &Path) -> Result<Lock, JournalError> {
         .and_then(|()| file.rewind())
         .and_then(|()| writeln!(file, "{}", std::process::id()))
         .map_err(|error| JournalError::file(&lock_path, "write the lock file", error))?;
-    Ok(Lock { _file: file })
+    Ok(Lock { file })
 }
 
 /// Opens the file for writing, makes it if it is not there, and brings its schema up to date.
@@ -124,7 +133,7 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, JournalError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
-    connection.set_prepared_statement_cache_capacity(64);
+    tune(&connection).map_err(failed)?;
     let version = schema_version(&connection, path)?;
     if version != SCHEMA_VERSION {
         return Err(JournalError::schema(path, version, SCHEMA_VERSION));
@@ -150,8 +159,15 @@ fn schema_version(connection: &Connection, path: &Path) -> Result<i64, JournalEr
     }
 }
 
-fn prepare(connection: &Connection, version: i64) -> rusqlite::Result<()> {
+/// Statements are prepared once. Without the stability guarantee, SQLite plans some queries anew each
+/// time other values are bound, in case they have become rare or frequent ones.
+fn tune(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(64);
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop)
+}
+
+fn prepare(connection: &Connection, version: i64) -> rusqlite::Result<()> {
+    tune(connection)?;
     if version == 0 {
         connection.pragma_update(None, "page_size", PAGE_BYTES)?;
     }
@@ -182,4 +198,21 @@ fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_of_the_descriptor_does_not_keep_the_lock() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("walhook.db");
+        let first = lock(&path).unwrap();
+        assert!(lock(&path).unwrap_err().is_locked());
+        let copy = first.file.try_clone().unwrap();
+        drop(first);
+        lock(&path).unwrap();
+        drop(copy);
+    }
 }

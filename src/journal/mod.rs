@@ -17,6 +17,7 @@ mod deliveries;
 mod error;
 mod file;
 mod model;
+mod pace;
 mod prune;
 mod queue;
 mod read;
@@ -355,3 +356,6 @@ fn recover(db: &Connection, path: &Path) -> Result<(Written, Known), JournalErro
     let known = Known { identity: head.identity, checkpoint: head.checkpoint, ..Known::default() };
     Ok((written, known))
 }
+
+#[cfg(test)]
+mod tests;

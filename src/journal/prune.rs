@@ -27,6 +27,9 @@ const STEP: Duration = Duration::from_millis(3);
 /// Events deleted before the clock is looked at again.
 const CHUNK_EVENTS: i64 = 32;
 
+/// Events deleted because of the file's size before that is looked at again.
+const MOST_AT_ONCE: i64 = 2048;
+
 /// What one step did.
 #[derive(Debug, Default)]
 pub(super) struct Pruned {
@@ -58,8 +61,16 @@ pub(super) fn wanted(
         }
     }
     let used: i64 = db.prepare_cached(USED_BYTES)?.query_row((), |row| row.get(0))?;
-    let over = u64::try_from(used).unwrap_or(0) > options.max_size_bytes;
-    Ok(over.then(|| written.last_seq.min(written.first_seq + CHUNK_EVENTS - 1)))
+    let over = used.saturating_sub(i64::try_from(options.max_size_bytes).unwrap_or(i64::MAX));
+    if over <= 0 {
+        return Ok(None);
+    }
+    // As many as take up that much on average, so that an append is outpaced but little is lost
+    // needlessly where sizes differ.
+    let kept = written.last_seq - written.first_seq + 1;
+    let events = i128::from(over) * i128::from(kept) / i128::from(used);
+    let events = i64::try_from(events).unwrap_or(i64::MAX).clamp(1, MOST_AT_ONCE);
+    Ok(Some(written.last_seq.min(written.first_seq + events - 1)))
 }
 
 /// Deletes events up to `target` for about [`STEP`] inside the open transaction, and attempts of

@@ -52,6 +52,8 @@ pub(super) struct Work {
     pub(super) commands: Vec<Command>,
     /// To stop when nothing is left.
     pub(super) stopping: bool,
+    /// No append is left in the queue.
+    pub(super) last: bool,
 }
 
 impl Queue {
@@ -97,9 +99,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Waits for work until `deadline`, and takes all commands and, if wanted, appends of up to
-    /// `max_events` events (one append at least).
-    pub(super) fn take(&self, deadline: Instant, want_appends: bool, max_events: usize) -> Work {
+    /// Waits for work until `deadline`.
+    pub(super) fn wait(&self, deadline: Instant, want_appends: bool) {
         let mut inner = self.inner();
         loop {
             let ready = !inner.commands.is_empty()
@@ -107,10 +108,22 @@ impl Queue {
                 || inner.stopping;
             let left = deadline.saturating_duration_since(Instant::now());
             if ready || left.is_zero() {
-                break;
+                return;
             }
             inner = self.work.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// How many requests wait; no end of them when it is time to stop.
+    pub(super) fn requests(&self) -> usize {
+        let inner = self.inner();
+        if inner.stopping { usize::MAX } else { inner.appends.len() + inner.commands.len() }
+    }
+
+    /// Takes all commands and, if wanted, appends of up to `max_events` events (one append at
+    /// least).
+    pub(super) fn take(&self, want_appends: bool, max_events: usize) -> Work {
+        let mut inner = self.inner();
         let mut appends = Vec::new();
         let mut events = 0;
         while want_appends
@@ -123,12 +136,12 @@ impl Queue {
             appends.push(append);
         }
         let commands = inner.commands.drain(..).collect();
-        let stopping = inner.stopping && inner.appends.is_empty();
+        let (stopping, last) = (inner.stopping, inner.appends.is_empty());
         drop(inner);
         if !appends.is_empty() {
             self.room.notify_all();
         }
-        Work { appends, commands, stopping }
+        Work { appends, commands, stopping, last }
     }
 
     /// Asks the writer to stop when it has done what is queued.

@@ -21,7 +21,7 @@ const PAGE: &str = "SELECT seq, id, name, committed_at_us, lane_1, lane_2, body 
 const LOAD: &str = "SELECT seq, id, name, committed_at_us, lane_1, lane_2, body FROM events \
     WHERE seq = ?1";
 const WAITING: &str = "SELECT seq, due_at_ms, attempts FROM deliveries \
-    WHERE endpoint = ?1 AND state = 'waiting' ORDER BY due_at_ms, seq";
+    WHERE endpoint = ?1 AND due_at_ms IS NOT NULL ORDER BY due_at_ms, seq";
 const SEGMENTS_OF_ID: &str = "SELECT first_seq, last_seq FROM segments \
     WHERE min_id <= ?1 AND max_id >= ?1 ORDER BY first_seq DESC";
 const LAST_SUMMARISED: &str = "SELECT coalesce(max(last_seq), 0) FROM segments";

@@ -53,7 +53,8 @@ pub(super) fn settle(
                 deliveries.put(seq, State::Waiting { due_at_ms }, attempts, lanes)?;
             }
             OutcomeKind::Dead { attempts, lanes } => {
-                deliveries.put(seq, State::Dead, attempts, lanes)?;
+                let state = State::Dead { died_at_ms: now_ms };
+                deliveries.put(seq, state, attempts, lanes)?;
             }
         }
     }

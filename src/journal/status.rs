@@ -19,17 +19,17 @@ const SIZE: &str = "SELECT (page_count - freelist_count) * page_size \
     FROM pragma_page_count, pragma_freelist_count, pragma_page_size";
 const ENDPOINTS: &str = "SELECT endpoint, name, cursor, json_array_length(in_flight), disabled, \
     succeeded, failed, dropped, last_success_at_ms, last_failure_at_ms, last_error, \
-    (SELECT count(*) FROM deliveries d WHERE d.endpoint = e.endpoint AND state = 'waiting'), \
-    (SELECT count(*) FROM deliveries d WHERE d.endpoint = e.endpoint AND state = 'dead'), \
+    (SELECT count(*) FROM deliveries d WHERE d.endpoint = e.endpoint AND due_at_ms NOTNULL), \
+    (SELECT count(*) FROM deliveries d WHERE d.endpoint = e.endpoint AND died_at_ms NOTNULL), \
     (SELECT count(*) FROM deliveries d WHERE d.endpoint = e.endpoint), \
-    (SELECT min(due_at_ms) FROM deliveries d WHERE d.endpoint = e.endpoint AND state = 'waiting') \
+    (SELECT min(due_at_ms) FROM deliveries d WHERE d.endpoint = e.endpoint AND due_at_ms NOTNULL) \
     FROM endpoints e ORDER BY name";
 const ATTEMPTS: &str = "SELECT e.name, a.seq, v.id, v.name, a.attempt, a.started_at_ms, \
     a.duration_us, a.status, a.error, a.response FROM attempts a \
     JOIN endpoints e ON e.endpoint = a.endpoint LEFT JOIN events v ON v.seq = a.seq \
     ORDER BY a.attempt_id DESC LIMIT ?1";
-const DEAD: &str = "SELECT e.name, d.seq, v.id, v.name, d.attempts, v.committed_at_us \
-    FROM endpoints e JOIN deliveries d ON d.endpoint = e.endpoint AND d.state = 'dead' \
+const DEAD: &str = "SELECT e.name, d.seq, v.id, v.name, d.attempts, v.committed_at_us, d.died_at_ms \
+    FROM endpoints e JOIN deliveries d ON d.endpoint = e.endpoint AND d.died_at_ms NOTNULL \
     JOIN events v ON v.seq = d.seq \
     WHERE (?1 IS NULL OR e.name = ?1) AND d.seq > ?2 ORDER BY d.seq, e.name LIMIT ?3";
 
@@ -145,6 +145,8 @@ pub struct DeadDelivery {
     pub attempts: u32,
     /// When the change was committed, microseconds since the Unix epoch.
     pub committed_at_us: i64,
+    /// When it was given up, milliseconds since the Unix epoch.
+    pub died_at_ms: i64,
 }
 
 /// The single row that heads the file.
@@ -317,6 +319,7 @@ fn dead_delivery(row: &Row<'_>) -> rusqlite::Result<DeadDelivery> {
         event: row.get(3)?,
         attempts: row.get(4)?,
         committed_at_us: row.get(5)?,
+        died_at_ms: row.get(6)?,
     })
 }
 

@@ -1,15 +1,15 @@
 //! The one thread that writes: it takes whatever is queued, commits it together, and answers.
 
+mod upkeep;
+
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rusqlite::Connection;
 use tracing::{info, warn};
-
-use crate::postgres::lsn::Lsn;
 
 use super::append::{self, Written};
 use super::deliveries::LaneCounts;
@@ -18,7 +18,7 @@ use super::file::Lock;
 use super::model::{
     Append, Checkpoint, EndpointId, EndpointState, JournalOptions, Seq, Settled, SourceIdentity,
 };
-use super::prune;
+use super::pace::Pace;
 use super::queue::{Command, Queue, Reply};
 use super::settle;
 use super::stored::StoredBatch;
@@ -26,8 +26,6 @@ use super::tail::Tail;
 
 const SET_IDENTITY: &str = "UPDATE journal SET system_identifier = ?1, database_oid = ?2, \
     database = ?3, timeline = ?4, slot = ?5";
-const MARK_DURABLE: &str = "UPDATE journal SET durable_lsn = ?1, flushes = flushes + 1";
-const ENDPOINT_NAME: &str = "SELECT name FROM endpoints WHERE endpoint = ?1";
 
 /// Events in one transaction, about: enough to share a commit, few enough that settlements are
 /// answered quickly.
@@ -78,6 +76,7 @@ pub(super) struct Writer {
     dirty_since: Option<Instant>,
     retry: Option<Retry>,
     prune_at: Instant,
+    pace: Pace,
     /// Undelivered events lost to each endpoint that were not reported yet.
     dropped: HashMap<i64, i64>,
     _lock: Lock,
@@ -118,6 +117,7 @@ impl Writer {
             dirty_since: None,
             retry: None,
             prune_at: Instant::now(),
+            pace: Pace::new(Instant::now()),
             dropped: HashMap::new(),
             _lock: lock,
         }
@@ -137,13 +137,16 @@ impl Writer {
 
     fn work(&mut self) -> Result<(), JournalError> {
         loop {
-            let wake_at = self.wake_at();
-            let work = self.shared.queue.take(wake_at, self.pending.is_empty(), CYCLE_EVENTS);
+            let want_appends = self.pending.is_empty();
+            self.shared.queue.wait(self.wake_at(), want_appends);
+            self.pace.gather(&self.shared.queue);
+            let work = self.shared.queue.take(want_appends, CYCLE_EVENTS);
             self.pending.extend(work.appends);
             self.commit(work.commands)?;
-            self.flush_if_wanted(work.stopping)?;
+            self.flush_if_wanted(work.stopping && work.last)?;
             self.prune_if_due()?;
-            if work.stopping && self.pending.is_empty() {
+            self.pace.cycle_ended(Instant::now());
+            if work.stopping && work.last && self.pending.is_empty() {
                 return Ok(());
             }
             if work.stopping
@@ -160,7 +163,8 @@ impl Writer {
             at = at.min(since + self.options.durable_every);
         }
         if let Some(retry) = self.retry {
-            at = if self.pending.is_empty() { at.max(retry.at) } else { at.min(retry.at) };
+            // Until then nothing but commands is tried.
+            at = if self.pending.is_empty() { at.max(retry.at) } else { retry.at };
         }
         at
     }
@@ -185,6 +189,9 @@ impl Writer {
             let answer = alone.map(|(_, mut answers)| answers.pop().unwrap_or(Answer::Done));
             self.dirty_since.get_or_insert_with(Instant::now);
             self.answer(command, answer);
+        }
+        if appends.is_empty() {
+            return Ok(());
         }
         match self.transaction(&appends, &[]) {
             Ok((starts, _)) => self.publish(starts, appends),
@@ -368,104 +375,7 @@ impl Writer {
         }
         Ok(())
     }
-
-    fn flush_if_wanted(&mut self, stopping: bool) -> Result<(), JournalError> {
-        let asked = self.flushes_wanted.iter().any(|(after, _)| *after <= self.appended);
-        let due = self.dirty_since.is_some_and(|since| {
-            since.elapsed() >= self.options.durable_every
-                && self.retry.is_none_or(|retry| retry.at <= Instant::now())
-        });
-        let last = stopping && self.pending.is_empty() && self.dirty_since.is_some();
-        if !(asked || due || last) {
-            return Ok(());
-        }
-        match self.flush() {
-            Ok(()) => {
-                let appended = self.appended;
-                for (_, reply) in
-                    self.flushes_wanted.extract_if(.., |(after, _)| *after <= appended)
-                {
-                    let _ = reply.send(Ok(()));
-                }
-                Ok(())
-            }
-            Err(error) => self.failed(error),
-        }
-    }
-
-    /// Commits with an fsync, which makes everything committed so far durable, and only then says
-    /// so.
-    pub(super) fn flush(&mut self) -> Result<(), JournalError> {
-        let failed = |error| JournalError::sqlite(&self.options.path, "sync", error);
-        let resume_lsn = self.written.checkpoint.map_or(Lsn::ZERO, |point| point.resume_lsn);
-        self.db.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
-        let marked = self
-            .db
-            .prepare_cached(MARK_DURABLE)
-            .and_then(|mut mark| mark.execute([resume_lsn.0 as i64]));
-        self.db.pragma_update(None, "synchronous", "NORMAL").map_err(failed)?;
-        marked.map_err(failed)?;
-        self.dirty_since = None;
-        self.shared.durable_lsn.store(resume_lsn.0, Ordering::Release);
-        if self.pending.is_empty() && self.retry.take().is_some() {
-            self.shared.known().trouble = None;
-        }
-        Ok(())
-    }
-
-    fn prune_if_due(&mut self) -> Result<(), JournalError> {
-        let now = Instant::now();
-        if now < self.prune_at || self.retry.is_some_and(|retry| now < retry.at) {
-            return Ok(());
-        }
-        let now_ms = now_ms();
-        let retain_ms = i64::try_from(self.options.retain.as_millis()).unwrap_or(i64::MAX);
-        let step = self.atomically("prune", |writer| {
-            // Segments are what retention counts by: none may be much coarser than it.
-            if append::segment_is_old(&writer.written, now_ms - (retain_ms / 64).clamp(1, 60_000)) {
-                append::close_segment(&writer.db, &mut writer.written)?;
-            }
-            let target = prune::wanted(&writer.db, &writer.written, &writer.options, now_ms)?;
-            let Writer { db, counts, written, .. } = writer;
-            Ok(prune::step(db, counts, written, target, now_ms)?)
-        });
-        match step {
-            Ok(pruned) => {
-                if pruned.events > 0 {
-                    self.dirty_since.get_or_insert_with(Instant::now);
-                }
-                for (endpoint, dropped) in pruned.dropped {
-                    *self.dropped.entry(endpoint).or_default() += dropped;
-                }
-                if !pruned.more {
-                    self.prune_at = now + (self.options.retain / 16).clamp(STEP_LEAST, STEP_MOST);
-                    self.report_dropped();
-                }
-                Ok(())
-            }
-            Err(error) => {
-                self.prune_at = now + STEP_MOST;
-                if error.is_retryable() { Ok(()) } else { Err(error) }
-            }
-        }
-    }
-
-    fn report_dropped(&mut self) {
-        for (endpoint, dropped) in self.dropped.drain() {
-            let name = self.db.query_row(ENDPOINT_NAME, [endpoint], |row| row.get::<_, String>(0));
-            warn!(
-                endpoint = name.unwrap_or_else(|_| endpoint.to_string()),
-                dropped,
-                "events were dropped undelivered: they were older than journal.retain, \
-                 or the journal larger than journal.max_size"
-            );
-        }
-    }
 }
-
-/// Between looks at what retention wants.
-const STEP_LEAST: Duration = Duration::from_millis(20);
-const STEP_MOST: Duration = Duration::from_secs(1);
 
 /// Refuses further work when the thread ends, whatever ends it.
 struct CloseOnDrop(Arc<Shared>);

@@ -25,8 +25,10 @@ pub struct ServerInfo {
     pub database_oid: u32,
     /// Its encoding, e.g. `UTF8`.
     pub encoding: String,
-    /// What tells this cluster from any other; a physical copy shares it.
-    pub system_identifier: u64,
+    /// What tells this cluster from any other; a physical copy shares it. None where the role may
+    /// not see it: some managed servers take the right from everybody. IDENTIFY_SYSTEM tells it to
+    /// every replication connection.
+    pub system_identifier: Option<u64>,
     /// Whether this is a standby.
     pub in_recovery: bool,
     /// How many slots the server may have.
@@ -81,7 +83,6 @@ pub async fn server_info(client: &Client) -> Result<ServerInfo, PgError> {
         .map_err(|error| PgError::query("could not read the server's settings", error))?;
     let keep_size_mb: Option<i64> = row.try_get("max_slot_wal_keep_size_mb")?;
     let sender_timeout_ms: Option<i64> = row.try_get("wal_sender_timeout_ms")?;
-    let system_identifier: &str = row.try_get("system_identifier")?;
     Ok(ServerInfo {
         version_num: unsigned(&row, "version_num")?,
         version: row.try_get("version")?,
@@ -89,12 +90,7 @@ pub async fn server_info(client: &Client) -> Result<ServerInfo, PgError> {
         database: row.try_get("database")?,
         database_oid: row.try_get("database_oid")?,
         encoding: row.try_get("encoding")?,
-        // written by the server as a signed bigint
-        system_identifier: system_identifier
-            .parse::<i64>()
-            .map(i64::cast_unsigned)
-            .or_else(|_| system_identifier.parse())
-            .unwrap_or(0),
+        system_identifier: system_identifier(client).await?,
         in_recovery: row.try_get("in_recovery")?,
         max_replication_slots: count(&row, "max_replication_slots")?,
         used_replication_slots: count(&row, "used_replication_slots")?,
@@ -110,6 +106,18 @@ pub async fn server_info(client: &Client) -> Result<ServerInfo, PgError> {
         role_can_replicate: row.try_get("role_can_replicate")?,
         role_can_create: row.try_get("role_can_create")?,
     })
+}
+
+async fn system_identifier(client: &Client) -> Result<Option<u64>, PgError> {
+    const SQL: &str = "select system_identifier from pg_control_system()";
+    const INSUFFICIENT_PRIVILEGE: &str = "42501";
+    let asked = client.query_typed_one(SQL, &[]).await;
+    match asked.map_err(|error| PgError::query("could not identify the system", error)) {
+        // the server writes the unsigned number as a signed one
+        Ok(row) => Ok(Some(row.try_get::<_, i64>(0)?.cast_unsigned())),
+        Err(error) if error.sqlstate() == Some(INSUFFICIENT_PRIVILEGE) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn unsigned(row: &Row, column: &str) -> Result<u32, PgError> {

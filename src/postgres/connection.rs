@@ -16,6 +16,8 @@ mod passfile;
 mod session;
 mod socket;
 mod target;
+#[cfg(test)]
+mod tests;
 
 pub use client::{Client, connect};
 pub(crate) use session::{SessionState, state_query, timeouts_query};

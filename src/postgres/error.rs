@@ -151,6 +151,9 @@ impl PgError {
                 Err(source) if summary.contains("authentication") => {
                     PgError::login(context, source.to_string())
                 }
+                Err(source) if source.to_string() == "password missing" => {
+                    PgError::login(context, NO_PASSWORD)
+                }
                 Err(source) => {
                     let text = server::plain(&format!("{summary}: {source}"));
                     PgError::new(context, stage, Cause::Other(text))
@@ -224,6 +227,10 @@ impl PgError {
         self.0.stage == Stage::Connect && matches!(self.0.cause, Cause::Server(_))
     }
 }
+
+/// Said by both kinds of connection.
+pub(crate) const NO_PASSWORD: &str =
+    "the server asks for a password, but the connection string has none";
 
 /// The reason behind an I/O error that rustls raised.
 fn tls_cause(error: &io::Error) -> Option<String> {

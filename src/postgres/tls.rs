@@ -16,6 +16,8 @@ use crate::postgres::error::PgError;
 
 mod binding;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 pub(crate) use binding::server_end_point;

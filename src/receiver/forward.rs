@@ -10,6 +10,7 @@ use hyper::header::{
 use url::Url;
 
 use super::{Received, ReceiverError};
+use crate::delivery::install_crypto_provider;
 
 /// How long the other side may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -26,8 +27,7 @@ pub(super) struct Forwarder {
 
 impl Forwarder {
     pub(super) fn new(url: Url) -> Result<Forwarder, ReceiverError> {
-        // An error means that one is installed already, which serves as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        install_crypto_provider();
         let client = reqwest::Client::builder()
             .timeout(TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())

@@ -3,7 +3,7 @@
 use strsim::normalized_damerau_levenshtein;
 
 /// Bytes in the largest binary unit that leaves a readable number.
-pub(super) fn bytes(count: u64) -> String {
+pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["bytes", "KiB", "MiB", "GiB", "TiB"];
     let mut value = count as f64;
     let mut unit = 0;

@@ -11,6 +11,44 @@ use super::facts::{Facts, gather};
 use super::{Finding, SourceOptions};
 use crate::postgres::catalog::{OLDEST_VERSION_NUM, server_version_num};
 use crate::postgres::error::PgError;
+use crate::postgres::replication::ReplicationClient;
+use crate::postgres::{ConnectionOptions, connect};
+
+/// Connects and looks at everything; that the server cannot be reached or asked is a finding too.
+pub async fn run(connection: &ConnectionOptions, options: &SourceOptions) -> Vec<Finding> {
+    const SUBJECT: &str = "connection";
+    let client = match connect(connection).await {
+        Ok(client) => client,
+        Err(error) => return vec![Finding::error(SUBJECT, error.to_string())],
+    };
+    let mut findings = vec![Finding::ok(SUBJECT, connection.to_string())];
+    match check(&client, options).await {
+        Ok(found) => findings.extend(found),
+        Err(error) => findings.push(Finding::error(SUBJECT, error.to_string())),
+    }
+    findings.push(replication(connection).await);
+    findings
+}
+
+/// Whether replication connections come through: a pooler may stop them, or `pg_hba.conf`.
+async fn replication(connection: &ConnectionOptions) -> Finding {
+    const SUBJECT: &str = "streaming";
+    let connection = connection.clone();
+    let attempt = tokio::task::spawn_blocking(move || {
+        ReplicationClient::connect(&connection).and_then(|mut client| client.identify_system())
+    });
+    match attempt.await {
+        Ok(Ok(identity)) => Finding::ok(
+            SUBJECT,
+            format!(
+                "a replication connection works (system {}, timeline {}, at {})",
+                identity.system_identifier, identity.timeline, identity.xlogpos
+            ),
+        ),
+        Ok(Err(error)) => Finding::error(SUBJECT, error.to_string()),
+        Err(_) => Finding::error(SUBJECT, "the attempt at a replication connection was cut off"),
+    }
+}
 
 /// Looks at everything `options` name and says what it found, worst news in its place rather than
 /// first: server, role, tables, publication, slot.

@@ -16,6 +16,7 @@ pub mod setup;
 pub mod status;
 pub mod teardown;
 
+pub(crate) use advice::bytes;
 pub use error::SourceError;
 pub use facts::{Facts, gather};
 pub use finding::{Finding, Severity};

@@ -9,14 +9,14 @@ use super::Finding;
 pub struct Step {
     /// The statement, without semicolon.
     pub sql: String,
-    /// What it is for, as in "creates the slot walhook".
+    /// What it is for, as in "create the slot walhook".
     pub reason: String,
 }
 
 impl Step {
-    /// The step as a noun: `the step that creates the slot walhook`.
+    /// The step as the subject of a sentence: `the attempt to create the slot walhook`.
     pub(super) fn what(&self) -> String {
-        format!("the step that {}", self.reason)
+        format!("the attempt to {}", self.reason)
     }
 }
 

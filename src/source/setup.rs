@@ -94,7 +94,7 @@ fn plan_from(facts: &Facts, options: &SourceOptions) -> Plan {
             plan.blocked.extend(server::creation_blockers(facts, options));
             plan.steps.push(Step {
                 sql: create_slot_sql(&options.slot, options.failover),
-                reason: format!("creates the replication slot {}", shown(&options.slot)),
+                reason: format!("create the replication slot {}", shown(&options.slot)),
             });
         }
         Some(existing) => {
@@ -127,7 +127,7 @@ fn new_publication(facts: &Facts, options: &SourceOptions, plan: &mut Plan) {
     let sql = create_publication_sql(&options.publication, &tables);
     plan.blocked.extend(on_a_standby(facts, options, &sql));
     plan.blocked.extend(publication::creation_privileges(facts, options));
-    let reason = format!("creates the publication {name} of {}", list(&names, 5));
+    let reason = format!("create the publication {name} of {}", list(&names, 5));
     plan.steps.push(Step { sql, reason });
 }
 
@@ -147,9 +147,9 @@ fn existing_publication(
     plan.blocked.extend(publication::change_privileges(facts, options, existing));
     for sql in statements {
         let reason = if sql.contains(" ADD TABLE ") {
-            format!("adds what is missing to the publication {name}")
+            format!("add what is missing to the publication {name}")
         } else {
-            format!("lets the publication {name} send partitions' rows under their root's name")
+            format!("let the publication {name} send partitions' rows under their root's name")
         };
         plan.steps.push(Step { sql, reason });
     }

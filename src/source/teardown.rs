@@ -40,7 +40,7 @@ pub async fn plan(client: &Client, options: &SourceOptions) -> Result<Plan, PgEr
             }
             plan.steps.push(Step {
                 sql: drop_slot_sql(&options.slot),
-                reason: format!("drops the replication slot {slot_name}"),
+                reason: format!("drop the replication slot {slot_name}"),
             });
         }
     }
@@ -57,7 +57,7 @@ pub async fn plan(client: &Client, options: &SourceOptions) -> Result<Plan, PgEr
             }
             plan.steps.push(Step {
                 sql: drop_publication_sql(&options.publication),
-                reason: format!("drops the publication {publication_name}"),
+                reason: format!("drop the publication {publication_name}"),
             });
         }
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::ledger::Ledger;
+use super::ledger::Told;
 use super::session::Session;
 use super::stage::TABLES;
 
@@ -22,21 +22,7 @@ pub(super) struct Comparison {
     pub(super) equal: u64,
 }
 
-/// A record's key, and its row as its last event tells it.
-type Told = (String, Option<Map<String, Value>>);
-
-/// What the events tell, table by table.
-pub(super) fn told(ledger: &Ledger) -> HashMap<String, Vec<Told>> {
-    ledger
-        .records()
-        .map(|(table, records)| {
-            let records = records.into_iter().map(|(key, row)| (key.to_owned(), row.cloned()));
-            (table.to_owned(), records.collect())
-        })
-        .collect()
-}
-
-/// Compares them with the database at `url`.
+/// Compares what the events tell, table by table, with the database at `url`.
 pub(super) async fn compare(
     url: &str,
     told: &HashMap<String, Vec<Told>>,

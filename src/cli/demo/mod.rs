@@ -16,6 +16,9 @@ mod tally;
 mod traffic;
 mod words;
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::time::Duration;
 
@@ -129,11 +132,9 @@ impl DemoArgs {
         }
         let tally = traffic.stop().await.map_err(|error| Failure::failed(chain(&error)))?;
         printer.say("Traffic stopped; waiting for what is still on its way.");
-        let all_arrived = stage.all_arrived(tally.committed.clone(), PATIENCE);
         tokio::select! {
-            () = all_arrived => {}
+            arrived = stage.all_arrived(&tally.committed, PATIENCE) => arrived?,
             () = signals.next() => printer.say("Not waiting any longer."),
-            failure = stage.daemon_ended() => return Err(failure),
         }
         Ok(Summary::new(tally))
     }

@@ -119,11 +119,22 @@ fn label(row: &Map<String, Value>) -> String {
 
 /// A value in a few characters.
 fn short(value: &Value) -> String {
-    let text = match value {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
+    let (text, room) = match value {
+        // Of a UUID nobody reads more.
+        Value::String(text) if is_uuid(text) => (text.clone(), 9),
+        Value::String(text) => (text.clone(), 36),
+        Value::Object(_) | Value::Array(_) => (value.to_string(), 24),
+        other => (other.to_string(), 36),
     };
-    fit(&printable(&text), 36)
+    fit(&printable(&text), room)
+}
+
+fn is_uuid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(place, byte)| match place {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
 }
 
 /// Text without anything that a terminal would obey.
@@ -181,5 +192,6 @@ mod tests {
     fn long_values_are_cut() {
         assert_eq!(fit("abcdef", 4), "abc…");
         assert_eq!(fit("äöü", 3), "äöü");
+        assert_eq!(short(&Value::from("4cc4d7ae-dd80-4a88-8af5-6eb1a610ac6f")), "4cc4d7ae…");
     }
 }

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use secrecy::{ExposeSecret, SecretString};
-use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -37,26 +36,62 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long it may take to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Everything that runs. [`strike`](Stage::strike) takes it down; dropping it does too, and waits.
+/// Everything that runs. [`strike`](Stage::strike) takes it down in order; dropping it still ends
+/// and removes the database.
 pub(super) struct Stage {
     daemon: Daemon,
     receiver: ReceiverTask,
     ledger: Arc<Mutex<Ledger>>,
     delivered: watch::Receiver<Counts>,
-    // Fields go in this order: the server before the folder beside it.
     cluster: Cluster,
-    folder: TempDir,
 }
 
+/// The receiver; no task once it ended.
 struct ReceiverTask {
     stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
+    task: Option<JoinHandle<()>>,
 }
 
+impl ReceiverTask {
+    async fn stop(&mut self) {
+        self.stop.send_replace(true);
+        if let Some(task) = self.task.take() {
+            let _ = task.await;
+        }
+    }
+}
+
+/// The daemon; no task once it ended.
 struct Daemon {
     stop: watch::Sender<Stop>,
-    task: JoinHandle<Result<(), Failure>>,
-    ended: bool,
+    task: Option<JoinHandle<Result<(), Failure>>>,
+}
+
+impl Daemon {
+    /// Waits until it ends by itself, which it should not.
+    async fn ended(&mut self) -> Failure {
+        let Some(task) = &mut self.task else { return std::future::pending().await };
+        let ended = task.await;
+        self.task = None;
+        match ended {
+            Ok(Ok(())) => Failure::failed("walhook stopped by itself, without saying why"),
+            Ok(Err(failure)) => failure,
+            Err(error) => Failure::failed(chain(&error)),
+        }
+    }
+
+    /// Tells it to stop, and how, and waits until it did.
+    async fn stop(&mut self, how: Stop) -> Result<(), Failure> {
+        self.stop.send_replace(how);
+        let Some(task) = self.task.take() else { return Ok(()) };
+        match tokio::time::timeout(STOP_TIMEOUT, task).await {
+            Ok(ended) => ended.unwrap_or_else(|error| Err(Failure::failed(chain(&error)))),
+            Err(_) => Err(Failure::failed(format_args!(
+                "walhook did not stop within {} s after it was told to",
+                STOP_TIMEOUT.as_secs()
+            ))),
+        }
+    }
 }
 
 impl Stage {
@@ -82,17 +117,19 @@ impl Stage {
         printer
             .say(&format!("{} at {endpoint}, which verifies signatures", bold(style, "Receiver")));
 
-        let folder =
-            tempfile::Builder::new().prefix("walhook-demo-").tempdir().map_err(|error| {
-                Failure::failed(format_args!("cannot make a temporary folder: {error}"))
-            })?;
-        let config = configuration(folder.path(), &cluster.url(DATABASE), &endpoint, &secret)?;
+        // Beside the server's data, so that it goes away with it, whatever happens to this process.
+        let folder = cluster.socket_dir();
+        let config = configuration(folder, &cluster.url(DATABASE), &endpoint, &secret)?;
         let daemon = start_daemon(config);
-        let mut stage = Stage { daemon, receiver, ledger, delivered, cluster, folder };
+        let mut stage = Stage { daemon, receiver, ledger, delivered, cluster };
         let url = stage.database_url();
-        tokio::select! {
-            streaming = streaming(&url) => streaming?,
-            failure = daemon_ended(&mut stage.daemon) => return Err(failure),
+        let streams = tokio::select! {
+            streams = streaming(&url) => streams,
+            failure = stage.daemon.ended() => Err(failure),
+        };
+        if let Err(failure) = streams {
+            stage.strike().await;
+            return Err(failure);
         }
         printer.say(&format!("{} streams from slot {SLOT}\n", bold(style, "walhook")));
         Ok(stage)
@@ -109,83 +146,42 @@ impl Stage {
 
     /// Waits until the daemon ends by itself, which it should not.
     pub(super) async fn daemon_ended(&mut self) -> Failure {
-        daemon_ended(&mut self.daemon).await
+        self.daemon.ended().await
     }
 
-    /// Waits until as much arrived as was committed, or nothing new did for `patience`.
-    pub(super) fn all_arrived(
-        &self,
-        committed: Counts,
+    /// Waits until as much arrived as was committed, or nothing new did for `patience`, or the
+    /// daemon ended by itself, which is a failure.
+    pub(super) async fn all_arrived(
+        &mut self,
+        committed: &Counts,
         patience: Duration,
-    ) -> impl Future<Output = ()> + use<> {
-        let mut delivered = self.delivered.clone();
-        async move {
-            while !delivered.borrow_and_update().covers(&committed) {
-                match tokio::time::timeout(patience, delivered.changed()).await {
+    ) -> Result<(), Failure> {
+        while !self.delivered.borrow_and_update().covers(committed) {
+            tokio::select! {
+                changed = tokio::time::timeout(patience, self.delivered.changed()) => match changed {
                     Ok(Ok(())) => {}
-                    _ => return,
-                }
+                    _ => break,
+                },
+                failure = self.daemon.ended() => return Err(failure),
             }
         }
+        Ok(())
     }
 
     /// Stops the daemon as Ctrl-C would, then the receiver.
     pub(super) async fn drain(&mut self) -> Result<(), Failure> {
-        self.daemon.stop.send_replace(Stop::Drain);
-        let daemon = &mut self.daemon;
-        let ended = if daemon.ended {
-            Ok(())
-        } else {
-            match tokio::time::timeout(STOP_TIMEOUT, &mut daemon.task).await {
-                Ok(result) => {
-                    daemon.ended = true;
-                    result.unwrap_or_else(|error| Err(Failure::failed(chain(&error))))
-                }
-                Err(_) => Err(Failure::failed(format_args!(
-                    "walhook did not stop within {} s after it was told to",
-                    STOP_TIMEOUT.as_secs()
-                ))),
-            }
-        };
-        self.receiver.stop.send_replace(true);
-        let _ = (&mut self.receiver.task).await;
+        let ended = self.daemon.stop(Stop::Drain).await;
+        self.receiver.stop().await;
         ended
     }
 
     /// Takes everything down and removes it.
-    pub(super) async fn strike(self) {
-        self.daemon.stop.send_replace(Stop::Now);
-        self.receiver.stop.send_replace(true);
-        let Stage { mut daemon, receiver, cluster, folder, .. } = self;
-        if !daemon.ended {
-            let _ = tokio::time::timeout(STOP_TIMEOUT, &mut daemon.task).await;
-        }
-        let _ = receiver.task.await;
-        let _ = tokio::task::spawn_blocking(move || {
-            drop(cluster);
-            drop(folder);
-        })
-        .await;
+    pub(super) async fn strike(mut self) {
+        // It is being thrown away: how it ended no longer matters.
+        let _ = self.daemon.stop(Stop::Now).await;
+        self.receiver.stop().await;
+        let _ = tokio::task::spawn_blocking(move || drop(self)).await;
     }
-}
-
-/// Waits until the slot has a reader: from then on nothing that is committed can be missed.
-async fn streaming(url: &str) -> Result<(), Failure> {
-    let failed =
-        |error| Failure::failed(format_args!("cannot watch the demo's slot: {}", chain(&error)));
-    let session = Session::connect(url).await.map_err(failed)?;
-    let deadline = Instant::now() + START_TIMEOUT;
-    let sql = "select 1 from pg_replication_slots where slot_name = $1 and active";
-    while session.client().query_opt(sql, &[&SLOT]).await.map_err(failed)?.is_none() {
-        if Instant::now() > deadline {
-            return Err(Failure::failed(format_args!(
-                "walhook did not begin to stream within {} s: run it again with -v to see why",
-                START_TIMEOUT.as_secs()
-            )));
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    Ok(())
 }
 
 fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
@@ -206,6 +202,25 @@ async fn start_cluster() -> Result<Cluster, Failure> {
     let session = Session::connect(&cluster.url(DATABASE)).await.map_err(failed)?;
     session.client().batch_execute(SCHEMA).await.map_err(failed)?;
     Ok(cluster)
+}
+
+/// Waits until the slot has a reader: from then on nothing that is committed can be missed.
+async fn streaming(url: &str) -> Result<(), Failure> {
+    let failed =
+        |error| Failure::failed(format_args!("cannot watch the demo's slot: {}", chain(&error)));
+    let session = Session::connect(url).await.map_err(failed)?;
+    let deadline = Instant::now() + START_TIMEOUT;
+    let sql = "select 1 from pg_replication_slots where slot_name = $1 and active";
+    while session.client().query_opt(sql, &[&SLOT]).await.map_err(failed)?.is_none() {
+        if Instant::now() > deadline {
+            return Err(Failure::failed(format_args!(
+                "walhook did not begin to stream within {} s: run it again with -v to see why",
+                START_TIMEOUT.as_secs()
+            )));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
 }
 
 async fn start_receiver(
@@ -232,7 +247,7 @@ async fn start_receiver(
     };
     let show = move |received: &Received| show(received, &ledger, &progress, &printer);
     let task = tokio::spawn(receiver.run(stopped, show));
-    Ok((ReceiverTask { stop, task }, endpoint))
+    Ok((ReceiverTask { stop, task: Some(task) }, endpoint))
 }
 
 /// Books a request, and prints it if it is news.
@@ -298,15 +313,5 @@ fn start_daemon(config: Config) -> Daemon {
             .await
             .map_err(|error| Failure::failed(chain(&error)))
     });
-    Daemon { stop, task, ended: false }
-}
-
-async fn daemon_ended(daemon: &mut Daemon) -> Failure {
-    let ended = (&mut daemon.task).await;
-    daemon.ended = true;
-    match ended {
-        Ok(Ok(())) => Failure::failed("walhook stopped by itself, without saying why"),
-        Ok(Err(failure)) => failure,
-        Err(error) => Failure::failed(chain(&error)),
-    }
+    Daemon { stop, task: Some(task) }
 }

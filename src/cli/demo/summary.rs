@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-use super::compare::{Comparison, compare, told};
+use super::compare::{Comparison, compare};
 use super::ledger::Figures;
 use super::paint::{Color, Style, milliseconds};
 use super::stage::Stage;
@@ -31,7 +31,7 @@ impl Summary {
         let told = {
             let ledger = stage.ledger();
             self.figures = ledger.figures();
-            told(&ledger)
+            ledger.told()
         };
         self.comparison = compare(&stage.database_url(), &told).await.map_err(|error| {
             Failure::failed(format_args!(
@@ -88,7 +88,7 @@ impl Summary {
         );
         line(style.paint(Color::Dim, &head));
         line(format!(
-            "{}   in {} transactions; {} more changes rolled back",
+            "{}   in {} transactions; changes rolled back: {}",
             row(style, "committed", &tally.committed),
             tally.transactions,
             tally.rolled_back

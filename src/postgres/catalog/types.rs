@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use crate::postgres::error::PgError;
-use crate::postgres::pgoutput::RelationMessage;
+use crate::postgres::pgoutput::{RelationColumn, RelationMessage};
 use crate::postgres::relation::{Column, Relation, RelationId, ReplicaIdentity, TypeKind};
 
 /// A Relation message, copied out of the stream.
@@ -40,18 +40,18 @@ pub struct OwnedColumn {
 
 impl From<&RelationMessage<'_>> for OwnedRelation {
     fn from(message: &RelationMessage<'_>) -> OwnedRelation {
-        let columns = message.columns.iter().map(|column| OwnedColumn {
+        let column = |column: RelationColumn<'_>| OwnedColumn {
             name: column.name.to_owned(),
             type_oid: column.type_oid,
             type_modifier: column.type_modifier,
             in_replica_identity: column.in_replica_identity,
-        });
+        };
         OwnedRelation {
             id: message.id,
             schema: message.schema.to_owned(),
             name: message.name.to_owned(),
             replica_identity: message.replica_identity,
-            columns: columns.collect(),
+            columns: message.columns.iter().map(column).collect(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use rand::seq::SliceRandom;
 
-use super::{ConnectionOptions, Host, Server, SslMode, TargetSession};
+use super::{ChannelBindingMode, ConnectionOptions, Host, Server, SslMode, TargetSession};
 use crate::postgres::error::PgError;
 
 /// One host's turn.
@@ -47,6 +47,7 @@ impl ConnectionOptions {
     /// `sslmode=prefer` when TLS itself fails or the server's pg_hba.conf doesn't admit it.
     pub(crate) fn falls_back(&self, error: &PgError) -> bool {
         self.tls.mode == SslMode::Prefer
+            && self.channel_binding != ChannelBindingMode::Require
             && (error.is_tls()
                 || (error.is_refused_at_startup() && error.sqlstate() == Some("28000")))
     }

@@ -16,7 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::startup::CONNECTING;
 use super::wire::{Reply, Wire};
 use crate::postgres::connection::ChannelBindingMode;
-use crate::postgres::error::{PgError, ServerError};
+use crate::postgres::error::{NO_PASSWORD, PgError, ServerError};
 
 /// Who wants in, and on which terms.
 pub(super) struct Login<'a> {
@@ -135,9 +135,7 @@ impl Login<'_> {
     }
 
     fn password(&self, wire: &Wire) -> Result<&SecretString, PgError> {
-        self.password.as_ref().ok_or_else(|| {
-            self.refuse(wire, "the server asks for a password, but the connection string has none")
-        })
+        self.password.as_ref().ok_or_else(|| self.refuse(wire, NO_PASSWORD))
     }
 
     /// Goes on without channel binding, unless it is required.

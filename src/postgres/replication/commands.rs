@@ -18,7 +18,7 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long one wait for open transactions may take while a slot is created. There is one for each
 /// of several phases.
-const SLOT_LOCK_TIMEOUT_MS: u32 = 30_000;
+pub(super) const SLOT_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 const CREATE_SLOT_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// More rows than any command yields.
@@ -115,10 +115,16 @@ impl ReplicationClient {
         content.and_then(parse_history).ok_or_else(|| self.nonsense(doing))
     }
 
+    /// How long [`create_slot`](Self::create_slot) waits for open write transactions, 30 seconds
+    /// unless set otherwise. Whole milliseconds count, at least one.
+    pub fn set_slot_lock_timeout(&mut self, timeout: Duration) {
+        self.slot_lock_timeout = timeout;
+    }
+
     /// CREATE_REPLICATION_SLOT for pgoutput.
     ///
-    /// The server first waits for the write transactions that are open to end; after 30 seconds of
-    /// that it gives up, and the error says so.
+    /// The server first waits for the write transactions that are open to end. When that takes too
+    /// long (see [`set_slot_lock_timeout`](Self::set_slot_lock_timeout)), the error says so.
     pub fn create_slot(&mut self, name: &str, options: CreateSlot) -> Result<CreatedSlot, PgError> {
         let what = format!("could not create the replication slot {name:?} as");
         let doing = Doing { stage: Stage::Command, what: &what };
@@ -127,7 +133,8 @@ impl ReplicationClient {
                 "could not create the replication slot {name:?}: failover slots need Postgres 17"
             )));
         }
-        self.command(&format!("SET lock_timeout = {SLOT_LOCK_TIMEOUT_MS}"), doing)?;
+        let timeout_ms = self.slot_lock_timeout.as_millis().clamp(1, i32::MAX as u128);
+        self.command(&format!("SET lock_timeout = {timeout_ms}"), doing)?;
         let deadline = Instant::now() + CREATE_SLOT_TIMEOUT;
         let rows = self.query(&create_slot_command(name, options), doing, deadline);
         let rows = rows.map_err(|error| match error.sqlstate() {

@@ -8,6 +8,8 @@
 mod auth;
 mod buffer;
 mod commands;
+#[cfg(test)]
+mod hostile_tests;
 mod socket;
 mod startup;
 mod stream;

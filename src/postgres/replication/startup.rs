@@ -8,6 +8,7 @@ use postgres_protocol::message::backend::Message;
 use postgres_protocol::message::frontend;
 
 use super::auth::Login;
+use super::commands::SLOT_LOCK_TIMEOUT;
 use super::socket::{Socket, Transport};
 use super::wire::{Doing, Reply, Wire};
 use crate::postgres::connection::{
@@ -27,6 +28,7 @@ const NO_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
 pub struct ReplicationClient {
     pub(super) wire: Wire,
     version_num: u32,
+    pub(super) slot_lock_timeout: Duration,
 }
 
 impl ReplicationClient {
@@ -109,7 +111,11 @@ fn attempt(
     until_ready(&mut wire, deadline)?;
 
     let version = wire.parameters().server_version.as_deref().unwrap_or_default();
-    let mut client = ReplicationClient { version_num: version_num(version), wire };
+    let mut client = ReplicationClient {
+        version_num: version_num(version),
+        slot_lock_timeout: SLOT_LOCK_TIMEOUT,
+        wire,
+    };
     client.check_target(options, round, deadline)?;
     client.query(timeouts_query(), CONNECTING, deadline)?;
     Ok(client)

@@ -146,17 +146,13 @@ fn check_name(certificate: &CertificateDer<'_>, server_name: &ServerName<'_>) ->
 /// The subject's last common name.
 fn common_name(certificate: &Certificate) -> Option<String> {
     let subject = &certificate.tbs_certificate.subject;
-    let attributes = subject.0.iter().flat_map(|set| set.0.iter());
-    attributes.filter(|attribute| attribute.oid.to_string() == "2.5.4.3").last().and_then(
-        |attribute| {
-            let value = &attribute.value;
-            let utf8 = value.decode_as::<Utf8StringRef<'_>>().map(|s| s.as_str().to_owned());
-            utf8.or_else(|_| {
-                value.decode_as::<PrintableStringRef<'_>>().map(|s| s.as_str().to_owned())
-            })
+    let mut attributes = subject.0.iter().flat_map(|set| set.0.iter());
+    attributes.rfind(|attribute| attribute.oid.to_string() == "2.5.4.3").and_then(|attribute| {
+        let value = &attribute.value;
+        let utf8 = value.decode_as::<Utf8StringRef<'_>>().map(|s| s.as_str().to_owned());
+        utf8.or_else(|_| value.decode_as::<PrintableStringRef<'_>>().map(|s| s.as_str().to_owned()))
             .ok()
-        },
-    )
+    })
 }
 
 /// Equal but for case, or a wildcard that stands for the first label.

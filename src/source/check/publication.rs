@@ -152,11 +152,8 @@ fn ownership(facts: &Facts, tables: &[(String, String)], sql: &str) -> Vec<Findi
                 shown(&table.owner),
                 shown(role)
             );
-            Finding::error(subject(&table.schema, &table.name), sentence).fix(format!(
-                "as its owner or a superuser: {sql}; (or GRANT {} TO {};)",
-                quote_ident(&table.owner),
-                quote_ident(role)
-            ))
+            Finding::error(subject(&table.schema, &table.name), sentence)
+                .fix(format!("as its owner or a superuser: {sql};"))
         })
         .collect()
 }

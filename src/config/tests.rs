@@ -1,0 +1,576 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::*;
+use crate::delivery::{Ordering, Scheme};
+use crate::journal::Start;
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+fn environment(name: &str) -> Option<String> {
+    match name {
+        "DATABASE_URL" => Some("postgres://ann:hunter2@db.example.com/crm".into()),
+        "CRM_SECRET" => Some(SECRET.into()),
+        "TOKEN" => Some("t0ken".into()),
+        "WORKERS" => Some("7".into()),
+        _ => None,
+    }
+}
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(Path::new("conf/walhook.toml"), text, Needs::Everything, &environment)
+}
+
+/// A file in which `source`, `table`, `endpoint` and `rest` are lines of those sections; what they
+/// leave out is as it should be.
+fn file(source: &str, table: &str, endpoint: &str, rest: &str) -> String {
+    let or = |given: &str, key: &str, default: &str| {
+        let there = given.lines().any(|line| line.starts_with(key));
+        if there { String::new() } else { format!("{default}\n") }
+    };
+    format!(
+        "[source]\n{source}\n{}[[table]]\n{table}\n{}[[endpoint]]\n{endpoint}\n{}{}{rest}\n",
+        or(source, "url =", "url = \"${DATABASE_URL}\""),
+        or(table, "name", "name = \"public.people\""),
+        or(endpoint, "url", "url = \"https://example.com/hooks\""),
+        or(endpoint, "secret", "secret = \"${CRM_SECRET}\""),
+    )
+}
+
+#[test]
+fn the_smallest_file_gets_the_defaults() {
+    let config = parse(&file("", "", "", "")).unwrap();
+    assert_eq!(config.source.connection.database(), "crm");
+    assert_eq!((&*config.source.slot, &*config.source.publication), ("walhook", "walhook"));
+    assert!(!config.source.create && !config.source.int8_as_string && !config.source.failover);
+    assert_eq!(
+        config.tables,
+        [TableConfig { schema: "public".into(), name: "people".into(), record: "people".into() }]
+    );
+    let endpoint = &config.endpoints[0];
+    assert_eq!(endpoint.name, "example.com");
+    assert_eq!(endpoint.signers.len(), 1);
+    assert_eq!(endpoint.signers[0].scheme(), Scheme::Standard);
+    assert_eq!((endpoint.ordering, endpoint.concurrency), (Ordering::Record, 32));
+    assert_eq!(endpoint.timeout, Duration::from_secs(15));
+    assert_eq!(endpoint.connect_timeout, Duration::from_secs(5));
+    assert_eq!(endpoint.start, Start::Now);
+    assert!(endpoint.filter.matches("people.created") && !endpoint.private_network);
+    assert_eq!(
+        config.journal,
+        JournalConfig {
+            path: PathBuf::from("conf/walhook.db"),
+            retain: Duration::from_secs(7 * 86_400),
+            max_size_bytes: 10 << 30,
+        }
+    );
+    assert_eq!(config.daemon.stop_grace, Duration::from_secs(30));
+}
+
+#[test]
+fn everything_that_is_written_counts() {
+    let text = r#"
+        [source]
+        url = "host=/run dbname=crm user=ann"
+        capture = "replication"
+        slot = "crm_1"
+        publication = "Größe"
+        failover = false
+        create = true
+        int8 = "string"
+
+        [[table]]
+        name = 'crm."old.people"'
+        record = "person"
+
+        [[table]]
+        name = "notes"
+
+        [[endpoint]]
+        name = "crm-sync"
+        url = "http://127.0.0.1:9000/hooks"
+        events = ["person.*", "*.deleted"]
+        secrets = ["${CRM_SECRET}", "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"]
+        signature = ["standard", "twenty"]
+        signature_header_prefix = "X-Crm"
+        headers = { Authorization = "Bearer ${TOKEN}", X-Z = "1", X-A = "2" }
+        ordering = "none"
+        concurrency = "${WORKERS}"
+        timeout = "2s"
+        connect_timeout = "250ms"
+        retry = { schedule = ["1s", "1m"], jitter = 0 }
+        start = "earliest"
+
+        [[endpoint]]
+        url = "https://example.com"
+        signature = ["none"]
+        ordering = "strict"
+        retry = { initial = "1s", factor = 2, max = "1m", give_up_after = "1h", jitter = 0.1 }
+        allow_private_network = true
+
+        [journal]
+        path = "/var/lib/walhook.db"
+        retain = "1h30m"
+        max_size = "1GB"
+
+        [daemon]
+        stop_grace = "0s"
+    "#;
+    let config = parse(text).unwrap();
+    assert_eq!(&*config.source.slot, "crm_1");
+    assert_eq!(&*config.source.publication, "Größe");
+    assert!(config.source.create && config.source.int8_as_string);
+    let names: Vec<_> = config.tables.iter().map(|t| (&*t.schema, &*t.name, &*t.record)).collect();
+    assert_eq!(names, [("crm", "old.people", "person"), ("public", "notes", "notes")]);
+    let first = &config.endpoints[0];
+    assert!(first.filter.matches("note.deleted") && !first.filter.matches("note.created"));
+    let schemes: Vec<_> = first.signers.iter().map(|signer| signer.scheme()).collect();
+    assert_eq!(schemes, [Scheme::Standard, Scheme::Twenty]);
+    let signed = first.signers[1].sign("x", 0, b"").unwrap();
+    assert!(signed.contains_key("x-crm-signature"));
+    let headers: Vec<_> =
+        first.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+    assert_eq!(headers, [("authorization", &b"Bearer t0ken"[..]), ("x-z", b"1"), ("x-a", b"2")]);
+    assert_eq!((first.ordering, first.concurrency), (Ordering::None, 7));
+    assert_eq!(first.connect_timeout, Duration::from_millis(250));
+    assert_eq!(first.start, Start::Earliest);
+    assert!(first.private_network, "a literal loopback address is meant");
+    let second = &config.endpoints[1];
+    assert!(second.signers.is_empty() && second.private_network);
+    assert_eq!((second.ordering, second.concurrency), (Ordering::Strict, 1));
+    assert_eq!(config.journal.path, PathBuf::from("/var/lib/walhook.db"));
+    assert_eq!(config.journal.retain, Duration::from_secs(5_400));
+    assert_eq!(config.journal.max_size_bytes, 1_000_000_000);
+    assert_eq!(config.daemon.stop_grace, Duration::ZERO);
+}
+
+/// Each wrong file and the sentence it gets. Lines of `file`: 1 is `[source]`.
+#[test]
+fn wrong_files_get_one_sentence() {
+    let source = |line: &str| file(line, "", "", "");
+    let table = |line: &str| file("", line, "", "");
+    let endpoint = |line: &str| file("", "", line, "");
+    let rest = |line: &str| file("", "", "", line);
+    let long = |text: &str| format!("conf/walhook.toml:{text}");
+    let mut wrong = String::new();
+    for (text, sentence) in [
+        (
+            String::new(),
+            "1: has no `url`: write [source] with url = \"postgres://user@host/database\"",
+        ),
+        ("[source".into(), "1: this is not TOML: "),
+        ("[source]\nurl = \"hunter2\nx = 1".into(), "2: this is not TOML: "),
+        ("source = 3".into(), "1: `source` is the number 3: write a table"),
+        (
+            format!("[soruce]\n{}", file("", "", "", "")),
+            "1: `soruce` is an unknown key: did you mean `source`?",
+        ),
+        (source("ulr = 1"), "2: `source.ulr` is an unknown key: did you mean `url`?"),
+        (source("url = 5"), "2: `source.url` is the number 5: write a text in quotes"),
+        (
+            source("url = \"${MISSING}\""),
+            "2: `source.url` needs the environment variable MISSING, which is not set: set it, or write ${MISSING:-default}",
+        ),
+        (
+            source("url = \"mysql://hunter2@h/x\""),
+            "2: `source.url` names no database walhook can connect to: ",
+        ),
+        (
+            source("url_file = \"missing\""),
+            "2: `source.url_file` stands beside `url`: keep one of them",
+        ),
+        (
+            source("slot = \"Bad Slot\""),
+            "2: `source.slot` is \"Bad Slot\", which is no name of a slot: use up to 63 lower-case letters, digits and underscores",
+        ),
+        (
+            source("publication = \"\""),
+            "2: `source.publication` is \"\", which is no name of a publication: use 1 to 63 bytes",
+        ),
+        (
+            source("capture = \"outbox\""),
+            "2: `source.capture` is \"outbox\", which is not supported by this version of walhook: write \"replication\"",
+        ),
+        (source("capture = \"x\""), "2: `source.capture` is \"x\": write \"replication\""),
+        (
+            source("failover = true"),
+            "2: `source.failover` is true, which is not supported by this version of walhook: remove it",
+        ),
+        (source("failover = 1"), "2: `source.failover` is the number 1: write true or false"),
+        (
+            source("int8 = \"float\""),
+            "2: `source.int8` is \"float\": write \"number\" or \"string\"",
+        ),
+        (source("slot = \"a\"\nslot = \"b\""), "3: this is not TOML: duplicate key"),
+        (table("nmae = \"x\""), "5: `table.nmae` is an unknown key: did you mean `name`?"),
+        (
+            table("name = \"crm.*\""),
+            "5: `table.name` is \"crm.*\", a pattern, and patterns are not supported by this version of walhook: write one [[table]] for each table, and double quotes around a name that really holds an asterisk",
+        ),
+        (
+            table("name = \"a.b.c\""),
+            "5: `table.name` is \"a.b.c\", which has more than a schema and a table: write the table as \"schema.table\", with double quotes around a part that holds a dot, a quote or an asterisk",
+        ),
+        (
+            table("name = \"two words\""),
+            "5: `table.name` names the table \"two words\", which cannot begin an event's name: add record = \"…\", a word such as \"person\"",
+        ),
+        (
+            table("record = \"two words\""),
+            "5: `table.record` is \"two words\", which cannot begin an event's name: use a word without spaces and asterisks, such as \"person\"",
+        ),
+        (
+            table("columns = []"),
+            "5: `table.columns` is not supported by this version of walhook: remove it",
+        ),
+        (
+            rest("[[table]]\nname = \"people\""),
+            "12: `table.name` names the table public.people a second time (first in line 6): remove one of them",
+        ),
+        (rest("[table]\n"), "11: this is not TOML: duplicate key"),
+        (
+            endpoint("url = \"no url\""),
+            "8: `endpoint.url` is no URL (relative URL without a base): write one such as \"https://example.com/hooks\"",
+        ),
+        (
+            endpoint("url = \"ftp://example.com\""),
+            "8: `endpoint.url` begins with ftp: and events go out by HTTP: write an https:// or http:// URL",
+        ),
+        (
+            endpoint("url = \"https://ann:hunter2@example.com\""),
+            "8: `endpoint.url` holds a user name or password: take it out and write headers = { Authorization = \"…\" }",
+        ),
+        (
+            endpoint("name = \"a b\""),
+            "8: `endpoint.name` is \"a b\", which cannot name an endpoint: use 1 to 100 letters, digits, hyphens, dots and underscores",
+        ),
+        (
+            endpoint("secret = \"\""),
+            "8: `endpoint.secret` is empty: `walhook secret` generates a secret",
+        ),
+        (
+            endpoint("secret = \"hunter2\""),
+            "8: `endpoint.secret` cannot be used: secret 1 does not begin with whsec_; ",
+        ),
+        (
+            endpoint("secrets = []"),
+            "7: `endpoint` \"example.com\" has no secret to sign with: run `walhook secret` and write secret = \"…\" (or signature = [\"none\"] to send without a signature)",
+        ),
+        (
+            endpoint("secret_file = \"x\"\nsecret = \"y\""),
+            "8: `endpoint.secret_file` says what another key says too: keep one of `secret`, `secrets` and `secret_file`",
+        ),
+        (
+            endpoint("signature = [\"none\"]"),
+            "10: `endpoint.secret` has no effect with signature = [\"none\"]: remove one of the two",
+        ),
+        (
+            endpoint("signature = [\"none\", \"twenty\"]"),
+            "8: `endpoint.signature` names \"none\" beside a scheme: keep one or the other",
+        ),
+        (
+            endpoint("signature = [\"twnety\"]"),
+            "8: `endpoint.signature` names \"twnety\": did you mean `twenty`?",
+        ),
+        (
+            endpoint("signature = [\n\"twenty\",\n\"github\"]"),
+            "10: `endpoint.signature` names \"github\", which is not supported by this version of walhook: write \"standard\", \"twenty\" or \"none\"",
+        ),
+        (
+            endpoint("signature = \"twenty\""),
+            "8: `endpoint.signature` is a text: write a list of texts, such as [\"a\", \"b\"]",
+        ),
+        (
+            endpoint("signature = []"),
+            "8: `endpoint.signature` is empty: write [\"standard\"], or [\"none\"] to send without a signature",
+        ),
+        (
+            endpoint("signature_header_prefix = \"X\""),
+            "8: `endpoint.signature_header_prefix` has no effect without signature = [\"twenty\"]: remove it, or add the scheme",
+        ),
+        (endpoint("events = []"), "8: `endpoint.events` cannot be used: "),
+        (endpoint("events = [\"person.*\",\n\"\"]"), "9: `endpoint.events` cannot be used: "),
+        (
+            endpoint("headers = { \"a b\" = \"c\" }"),
+            "8: `endpoint.headers.a b` is no header's name: use letters, digits and hyphens",
+        ),
+        (
+            endpoint("headers = { A = \"hunter2\\n\" , B = \"hunter2\\nx\" }"),
+            "8: `endpoint.headers.B` holds a line break or another character that no header may carry",
+        ),
+        (
+            endpoint("headers = { Webhook-Id = \"x\" }"),
+            "8: `endpoint.headers.Webhook-Id` is written by walhook itself: remove it",
+        ),
+        (
+            endpoint("headers = { A = \"x\", a = \"y\" }"),
+            "8: `endpoint.headers.a` is the same header as one above, in other letters: remove one of them",
+        ),
+        (
+            endpoint("headers = { \"a\\nb\" = \"c\" }"),
+            "8: `endpoint.headers.a\u{fffd}b` is no header's name: use letters, digits and hyphens",
+        ),
+        (
+            endpoint("ordering = \"some\""),
+            "8: `endpoint.ordering` is \"some\": write \"record\" or \"strict\" or \"none\"",
+        ),
+        (
+            endpoint("concurrency = 0"),
+            "8: `endpoint.concurrency` is 0: write a number from 1 to 1024",
+        ),
+        (
+            endpoint("concurrency = -1"),
+            "8: `endpoint.concurrency` is the number -1: write a whole number, such as 8",
+        ),
+        (
+            endpoint("concurency = 8"),
+            "8: `endpoint.concurency` is an unknown key: did you mean `concurrency`?",
+        ),
+        (
+            endpoint("ordering = \"strict\"\nconcurrency = 8"),
+            "9: `endpoint.concurrency` has no effect with ordering = \"strict\", which sends one event after the other: remove one of the two",
+        ),
+        (
+            endpoint("timeout = \"soon\""),
+            "8: `endpoint.timeout` is \"soon\", which is no duration: write a whole number with a unit (ms, s, m, h, d, w), such as \"15s\" or \"1h30m\"",
+        ),
+        (
+            endpoint("timeout = 15"),
+            "8: `endpoint.timeout` is the number 15: write a duration in quotes, such as \"15s\"",
+        ),
+        (
+            endpoint("timeout = \"0s\""),
+            "8: `endpoint.timeout` is too short: write a duration from \"1ms\" to \"10m\"",
+        ),
+        (
+            endpoint("connect_timeout = \"1h\""),
+            "8: `endpoint.connect_timeout` is too long: write a duration from \"1ms\" to \"10m\"",
+        ),
+        (
+            endpoint("retry = {}"),
+            "8: `endpoint.retry` says nothing of when: write schedule = [\"5s\", \"5m\", …], or initial = \"…\" for growing delays",
+        ),
+        (
+            endpoint("retry = { schedule = [\"5\"] }"),
+            "8: `endpoint.retry.schedule` is \"5\", which has no unit: ",
+        ),
+        (
+            endpoint("retry = { schedule = [], max = \"1m\" }"),
+            "8: `endpoint.retry.max` stands beside `schedule`: keep either `schedule`, or `initial`, `factor`, `max` and `give_up_after`",
+        ),
+        (
+            endpoint("retry = { intial = \"1s\" }"),
+            "8: `endpoint.retry.intial` is an unknown key: did you mean `initial`?",
+        ),
+        (
+            endpoint("retry = { initial = \"1s\", factor = 0.5 }"),
+            "8: `endpoint.retry` cannot be used: ",
+        ),
+        (
+            endpoint("start = \"later\""),
+            "8: `endpoint.start` is \"later\": write \"now\" or \"earliest\"",
+        ),
+        (
+            endpoint("start = \"evt_1\""),
+            "8: `endpoint.start` is an event's id, which is not supported by this version of walhook: write \"now\" or \"earliest\"",
+        ),
+        (
+            endpoint("template = \"x\""),
+            "8: `endpoint.template` is not supported by this version of walhook: remove it",
+        ),
+        (
+            endpoint("rate_limit = \"1/s\""),
+            "8: `endpoint.rate_limit` is not supported by this version of walhook: remove it",
+        ),
+        (
+            rest("[[endpoint]]\nurl = \"https://example.com\"\nsecret = \"${CRM_SECRET}\""),
+            "11: `endpoint` names example.com a second time: add a `name` to each, to tell them apart",
+        ),
+        (
+            file(
+                "",
+                "",
+                "name = \"a\"",
+                "[[endpoint]]\nname = \"a\"\nurl = \"https://b\"\nsecret = \"${CRM_SECRET}\"",
+            ),
+            "12: `endpoint.name` names the endpoint \"a\" a second time (first in line 8): remove one of them",
+        ),
+        (
+            rest("[[endpoint]]\nname = \"a\""),
+            "11: `endpoint` has no `url`: write url = \"https://…\"",
+        ),
+        (
+            rest("[journal]\nretain = \"7 days\""),
+            "12: `journal.retain` is \"7 days\", which has no unit: ",
+        ),
+        (
+            rest("[journal]\nmax_size = \"10\""),
+            "12: `journal.max_size` is \"10\", which has no unit: write a whole number with a unit (B, kB, MB, GB, TB, KiB, MiB, GiB, TiB), such as \"512MiB\"",
+        ),
+        (
+            rest("[journal]\nmax_size = \"1kB\""),
+            "12: `journal.max_size` is less than a journal needs: write at least \"1MiB\"",
+        ),
+        (rest("[journal]\npath = \"\""), "12: `journal.path` is \"\", which is no name of a file"),
+        (rest("[[journal]]"), "11: `journal` is a list: write it once, as [journal]"),
+        (
+            rest("[daemon]\nstop_grace = \"2h\""),
+            "12: `daemon.stop_grace` is too long: write a duration from \"0s\" to \"1h\"",
+        ),
+        (
+            rest("[admin]\nlisten = \"x\""),
+            "11: `admin` is not supported by this version of walhook: remove it",
+        ),
+        (rest("colour = 1"), "11: `endpoint.colour` is an unknown key: what can stand here is "),
+    ] {
+        let error = parse(&text).err().unwrap_or_else(|| panic!("accepted: {text}"));
+        let said = error.to_string();
+        // A sentence that another room ends is compared as far as it is ours.
+        let ours = long(sentence);
+        let same = if ours.ends_with(' ') { said.starts_with(&ours) } else { said == ours };
+        if !same {
+            wrong.push_str(&format!("{text}\nsays     {said}\nexpected {ours}\n\n"));
+        }
+        assert!(!said.contains('\n') && !said.contains("hunter2"), "{said}");
+        let line = error.line().map(|line| line.to_string());
+        assert_eq!(line.as_deref(), said.split(':').nth(1), "{said}");
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn what_is_missing_altogether_is_said() {
+    let text = "[source]\nurl = \"${DATABASE_URL}\"\n";
+    let said = |needs| {
+        Config::parse(Path::new("w.toml"), text, needs, &environment).map_err(|e| e.to_string())
+    };
+    let ends = "(`walhook run --help` shows the short way)";
+    assert_eq!(
+        said(Needs::Everything).unwrap_err(),
+        format!("w.toml names no table: add a [[table]] {ends}")
+    );
+    assert!(said(Needs::Tables).is_err());
+    assert!(said(Needs::Source).is_ok());
+    let text = format!("{text}[[table]]\nname = \"people\"\n");
+    let said = |needs| {
+        Config::parse(Path::new("w.toml"), &text, needs, &environment).map_err(|e| e.to_string())
+    };
+    assert_eq!(
+        said(Needs::Everything).unwrap_err(),
+        format!("w.toml names no endpoint: add a [[endpoint]] {ends}")
+    );
+    assert!(said(Needs::Tables).is_ok());
+}
+
+#[test]
+fn nothing_secret_is_in_the_debug_text() {
+    let config = parse(&file(
+        "",
+        "",
+        "url = \"https://example.com/t0ken\"\nheaders = { Authorization = \"Bearer ${TOKEN}\" }",
+        "",
+    ))
+    .unwrap();
+    let shown = format!("{config:?}");
+    for secret in ["hunter2", "t0ken", "MfKQ9r8"] {
+        assert!(!shown.contains(secret), "{secret} is in {shown}");
+    }
+}
+
+#[test]
+fn secrets_and_urls_come_from_files_beside_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("hook.secret"), format!("{SECRET}\n")).unwrap();
+    std::fs::write(folder.path().join("url"), "postgres://ann@h/crm").unwrap();
+    let path = folder.path().join("walhook.toml");
+    let text = "[source]\nurl_file = 'url'\n[[table]]\nname = 'a'\n[[endpoint]]\nurl = 'http://h'\n\
+                secret_file = 'hook.secret'";
+    std::fs::write(&path, text).unwrap();
+    let config = Config::load(&path, Needs::Everything).unwrap();
+    assert_eq!(config.source.connection.database(), "crm");
+    assert_eq!(config.endpoints[0].signers.len(), 1);
+    assert_eq!(config.journal.path, folder.path().join("walhook.db"));
+}
+
+mod flags {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        flags: Flags,
+    }
+
+    fn flags(line: &[&str]) -> Flags {
+        let words = ["walhook", "--source", "postgres://ann:hunter2@h/crm"];
+        Line::try_parse_from(words.iter().chain(line)).unwrap_or_else(|e| panic!("{e}")).flags
+    }
+
+    fn config(line: &[&str], needs: Needs) -> Result<Config, String> {
+        Config::from_flags(&flags(line), Some(SECRET.into()), needs).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn are_enough() {
+        let line = [
+            "--table",
+            "public.people=person",
+            "--table",
+            "crm.\"a=b\"=pair",
+            "--table",
+            "notes",
+            "--to",
+            "crm=https://example.com/hooks?a=b",
+            "--to",
+            "https://127.0.0.1:8443/?x=https://y",
+            "--events",
+            "person.*,*.deleted",
+        ];
+        let config = config(&line, Needs::Everything).unwrap();
+        assert!(config.source.create);
+        let names: Vec<_> = config.tables.iter().map(|t| (&*t.name, &*t.record)).collect();
+        assert_eq!(names, [("people", "person"), ("a=b", "pair"), ("notes", "notes")]);
+        let names: Vec<_> = config.endpoints.iter().map(|e| (&*e.name, e.url.as_str())).collect();
+        assert_eq!(
+            names,
+            [
+                ("crm", "https://example.com/hooks?a=b"),
+                ("127.0.0.1:8443", "https://127.0.0.1:8443/?x=https://y")
+            ]
+        );
+        assert!(config.endpoints.iter().all(|e| e.signers.len() == 1));
+        assert!(!config.endpoints[1].filter.matches("note.created"));
+        assert_eq!(config.journal.path, PathBuf::from("walhook.db"));
+    }
+
+    #[test]
+    fn that_are_wrong_get_one_sentence() {
+        let table = ["--table", "a"];
+        let said = |line: &[&str]| config(&[&table, line].concat(), Needs::Everything).unwrap_err();
+        assert_eq!(said(&[]), "the command line names no endpoint: add --to");
+        assert!(said(&["--to", "example.com"]).starts_with("`--to` is no URL"));
+        assert_eq!(
+            said(&["--to", "https://h/a", "--to", "https://h/b"]),
+            "`--to` names h a second time: write NAME=URL for each, to tell them apart"
+        );
+        assert!(said(&["--to", "https://h", "--slot", "A"]).starts_with("`--slot` is \"A\""));
+        assert!(
+            said(&["--to", "https://h", "--secret", "hunter2"]).starts_with("`--secret` cannot")
+        );
+        assert_eq!(
+            config(&["--to", "https://h"], Needs::Everything).unwrap_err(),
+            "the command line names no table: add --table"
+        );
+    }
+
+    #[test]
+    fn without_a_signature_need_no_secret() {
+        let flags = flags(&["--table", "a", "--to", "http://h", "--signature", "none"]);
+        assert!(!flags.lacks_secret());
+        let config = Config::from_flags(&flags, None, Needs::Everything).unwrap();
+        assert!(config.endpoints[0].signers.is_empty());
+        assert!(!format!("{flags:?}").contains("hunter2"));
+    }
+}

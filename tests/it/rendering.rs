@@ -1,0 +1,290 @@
+//! What events say of rows equals what `to_jsonb` makes of them, with the server itself as the
+//! judge.
+
+mod cluster;
+mod types;
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use cluster::Cluster;
+use serde_json::Value;
+use tokio_postgres::Client;
+use walhook::capture::change::{Change, Position, Transaction};
+use walhook::event::{EventBatch, EventRules, RulesOptions, TableRule};
+use walhook::postgres::lsn::Lsn;
+use walhook::postgres::pgoutput::{LogicalMessage, RelationMessage, decode};
+use walhook::postgres::relation::{Column, Relation, RelationId, TypeKind};
+
+/// What `to_jsonb` distinguishes, worked out from the catalog.
+fn kind(client: &Client, oid: u32) -> Pin<Box<dyn Future<Output = TypeKind> + '_>> {
+    Box::pin(async move {
+        match oid {
+            16 => return TypeKind::Bool,
+            20 => return TypeKind::Int8,
+            21 | 23 | 700 | 701 | 1700 => return TypeKind::Number,
+            114 | 3802 => return TypeKind::Json,
+            1114 => return TypeKind::Timestamp,
+            1184 => return TypeKind::TimestampTz,
+            _ => {}
+        }
+        let query = "select t.typbasetype, t.typrelid, e.typdelim, \
+                     case when t.typsubscript = 'array_subscript_handler'::regproc \
+                     then t.typelem else 0 end \
+                     from pg_type t left join pg_type e on e.oid = t.typelem where t.oid = $1";
+        let row = client.query_one(query, &[&oid]).await.unwrap();
+        let (base, table, element): (u32, u32, u32) = (row.get(0), row.get(1), row.get(3));
+        if base != 0 {
+            kind(client, base).await
+        } else if element != 0 {
+            let delimiter = row.get::<_, i8>(2).cast_unsigned();
+            TypeKind::Array { element: Arc::new(kind(client, element).await), delimiter }
+        } else if table != 0 {
+            let query = "select attname::text, atttypid from pg_attribute \
+                         where attrelid = $1 and attnum > 0 and not attisdropped order by attnum";
+            let mut attributes = Vec::new();
+            for row in client.query(query, &[&table]).await.unwrap() {
+                attributes.push((row.get(0), kind(client, row.get(1)).await));
+            }
+            TypeKind::Composite(Arc::new(attributes))
+        } else {
+            TypeKind::Text
+        }
+    })
+}
+
+async fn relation(client: &Client, message: RelationMessage<'_>) -> Arc<Relation> {
+    let mut columns = Vec::new();
+    for column in message.columns.iter() {
+        columns.push(Column {
+            name: column.name.into(),
+            in_replica_identity: column.in_replica_identity,
+            type_oid: column.type_oid,
+            kind: kind(client, column.type_oid).await,
+        });
+    }
+    Arc::new(Relation {
+        id: message.id,
+        schema: message.schema.into(),
+        name: message.name.into(),
+        replica_identity: message.replica_identity,
+        columns,
+        key: vec![0],
+    })
+}
+
+/// The envelopes of everything a slot has, through decoder and rules. Every table is captured
+/// under its own name.
+async fn envelopes(client: &Client) -> Vec<Value> {
+    let tables = client
+        .query(
+            "select schemaname::text, tablename::text from pg_publication_tables where pubname = 'p'",
+            &[],
+        )
+        .await
+        .unwrap();
+    let tables = tables.iter().map(|row| TableRule {
+        schema: row.get(0),
+        name: row.get(1),
+        record: row.get(1),
+    });
+    let mut rules = EventRules::new(RulesOptions {
+        system_identifier: 1,
+        database_oid: 1,
+        database: "postgres".into(),
+        capture: "replication",
+        tables: tables.collect(),
+        int8_as_string: false,
+        message_prefix: "walhook".into(),
+    });
+    let changes = "select data from pg_logical_slot_get_binary_changes('s', null, null, \
+                   'proto_version', '1', 'publication_names', 'p', 'messages', 'true')";
+    let mut batch = EventBatch::default();
+    let mut relations: HashMap<RelationId, Arc<Relation>> = HashMap::new();
+    let mut transaction =
+        Transaction { commit_lsn: Lsn::ZERO, committed_at_us: 0, xid: 0, row_lsn: Lsn::ZERO };
+    let mut ordinal = 0;
+    for row in client.query(changes, &[]).await.unwrap() {
+        let data: &[u8] = row.get(0);
+        let change = match decode(data).unwrap() {
+            LogicalMessage::Begin { final_lsn, committed_at_us, xid } => {
+                transaction.commit_lsn = final_lsn;
+                transaction = Transaction { committed_at_us, xid, ..transaction };
+                ordinal = 0;
+                continue;
+            }
+            LogicalMessage::Relation(message) => {
+                relations.insert(message.id, relation(client, message).await);
+                continue;
+            }
+            LogicalMessage::Insert { relation, new } => {
+                Change::Insert { relation: &relations[&relation], new }
+            }
+            LogicalMessage::Update { relation, old, new } => {
+                Change::Update { relation: &relations[&relation], old, new }
+            }
+            LogicalMessage::Delete { relation, old } => {
+                Change::Delete { relation: &relations[&relation], old }
+            }
+            LogicalMessage::Message { prefix, content, .. } => Change::Message { prefix, content },
+            _ => continue,
+        };
+        let position = Position { commit_lsn: transaction.commit_lsn, ordinal };
+        rules.apply(&transaction, position, &change, &mut batch).unwrap();
+        ordinal += 1;
+    }
+    batch.events().iter().map(|event| serde_json::from_slice(batch.body(event)).unwrap()).collect()
+}
+
+async fn all(client: &Client, sql: &str) -> Vec<Value> {
+    let rows = client.query(sql, &[]).await.unwrap_or_else(|error| panic!("{sql:.200}: {error:?}"));
+    rows.iter().map(|row| serde_json::from_str(row.get(0)).unwrap()).collect()
+}
+
+async fn batch_execute(client: &Client, sql: &str) {
+    client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql:.200}: {error:?}"));
+}
+
+async fn start() -> (Cluster, Client) {
+    let cluster = Cluster::start();
+    let client = cluster.connect().await;
+    batch_execute(&client, "create publication p for all tables").await;
+    batch_execute(&client, "select pg_create_logical_replication_slot('s', 'pgoutput')").await;
+    (cluster, client)
+}
+
+#[tokio::test]
+async fn values_of_every_common_type_are_what_to_jsonb_makes_of_them() {
+    let (_cluster, client) = start().await;
+    batch_execute(&client, types::TYPES).await;
+    for (number, (name, queries)) in types::VALUES.iter().enumerate() {
+        let table = format!("create table t{number} (id serial primary key, v {name})");
+        batch_execute(&client, &table).await;
+        for query in *queries {
+            batch_execute(&client, &format!("insert into t{number} (v) {query}")).await;
+        }
+        batch_execute(&client, &format!("insert into t{number} (v) values (null)")).await;
+    }
+    let mut by_table: HashMap<String, Vec<Value>> = HashMap::new();
+    for envelope in envelopes(&client).await {
+        let table = envelope["source"]["table"].as_str().unwrap().to_owned();
+        by_table.entry(table).or_default().push(envelope["data"].clone());
+    }
+    let mut compared = 0;
+    for (number, (name, _)) in types::VALUES.iter().enumerate() {
+        let sql = format!("select to_jsonb(t)::text from t{number} t order by id");
+        let expected = all(&client, &sql).await;
+        let found = by_table.remove(&format!("t{number}")).unwrap_or_default();
+        assert_eq!(found.len(), expected.len(), "rows of {name}");
+        for (found, expected) in found.iter().zip(&expected) {
+            assert_eq!(found, expected, "a value of {name}");
+        }
+        compared += found.len();
+    }
+    assert!(compared > 9_000, "only {compared} values");
+}
+
+#[tokio::test]
+async fn a_wide_row_with_hostile_names_is_what_to_jsonb_makes_of_it() {
+    let (_cluster, client) = start().await;
+    batch_execute(&client, types::TYPES).await;
+    let table = "\"sch\"\"ema\n\".\"ta\\ble é\"";
+    let columns = |of: fn(usize, &str) -> String| {
+        let columns = types::VALUES.iter().enumerate();
+        columns.map(|(number, (name, _))| of(number, name)).collect::<Vec<_>>().join(", ")
+    };
+    let definitions = columns(|number, name| format!("\"c\"\"\\{number}\n\t.ключ\" {name}"));
+    batch_execute(
+        &client,
+        &format!(
+            "create schema \"sch\"\"ema\n\"; create table {table} (\"\u{1}id\" serial primary key, \
+             {definitions}); alter table {table} replica identity full"
+        ),
+    )
+    .await;
+    let value = |number: usize, shift: usize| {
+        let (name, queries) = types::VALUES[number];
+        let query = queries[shift % queries.len()];
+        format!(
+            "(select v from (select null::{name} union all {query}) q(v) offset {shift} limit 1)"
+        )
+    };
+    let rows = |shift: usize| {
+        let values = (0..types::VALUES.len()).map(|number| value(number, shift));
+        values.collect::<Vec<_>>().join(", ")
+    };
+    batch_execute(&client, &format!("insert into {table} values (1, {})", rows(1))).await;
+    let now = format!("select to_jsonb(t)::text from {table} t");
+    let before = all(&client, &now).await.remove(0);
+    let all_columns = columns(|number, _| format!("\"c\"\"\\{number}\n\t.ключ\""));
+    let update = format!("update {table} set ({all_columns}) = row({})", rows(2));
+    batch_execute(&client, &update).await;
+    let after = all(&client, &now).await.remove(0);
+    batch_execute(&client, &format!("delete from {table}")).await;
+
+    let events = envelopes(&client).await;
+    let [created, updated, deleted] = &events[..] else { panic!("{} events", events.len()) };
+    assert_eq!(created["event"], "ta\\ble é.created");
+    assert_eq!(created["source"]["schema"], "sch\"ema\n");
+    assert_eq!(created["data"], before);
+    assert_eq!(updated["data"], after);
+    assert_eq!(deleted["data"], after);
+    let changed: serde_json::Map<String, Value> = before
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|(name, value)| after[name.as_str()] != **value)
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    assert!(changed.len() > 30, "only {} columns changed", changed.len());
+    let fields = updated["updatedFields"].as_array().unwrap();
+    assert_eq!(fields.len(), changed.len());
+    assert!(fields.iter().all(|name| changed.contains_key(name.as_str().unwrap())));
+    assert_eq!(updated["previous"], Value::Object(changed));
+}
+
+#[tokio::test]
+async fn a_table_that_changes_mid_transaction_and_values_that_were_not_sent() {
+    let (_cluster, client) = start().await;
+    batch_execute(
+        &client,
+        "create table t (id int primary key, v int, bio text);
+         alter table t alter bio set storage external;
+         begin;
+         insert into t values (1, 1, repeat('x', 5000));
+         alter table t rename v to w;
+         alter table t alter w type text;
+         alter table t add extra jsonb;
+         update t set w = 'two', extra = '{\"a\": 1}' where id = 1;
+         alter table t replica identity full;
+         update t set w = 'three' where id = 1;
+         alter table t drop extra, replica identity default;
+         update t set id = 2;
+         select pg_logical_emit_message(true, 'walhook', '{\"event\":\"invoice.paid\",\"data\":[1.50]}');
+         delete from t;
+         commit;",
+    )
+    .await;
+    let bio = "x".repeat(5000);
+    let expected = serde_json::json!([
+        {"data": {"id": 1, "v": 1, "bio": bio}},
+        {"data": {"id": 1, "w": "two", "extra": {"a": 1}}, "unchanged": ["bio"]},
+        {"data": {"id": 1, "w": "three", "bio": bio, "extra": {"a": 1}},
+            "previous": {"w": "two"}, "updatedFields": ["w"]},
+        {"data": {"id": 2, "w": "three"}, "previous": {"id": 1}, "unchanged": ["bio"]},
+        {"data": [1.50]},
+        {"data": {"id": 2}},
+    ]);
+    let events = envelopes(&client).await;
+    let shown: Vec<Value> = events
+        .iter()
+        .map(|event| {
+            let keys = ["data", "previous", "updatedFields", "unchanged"].into_iter();
+            keys.filter_map(|key| Some((key.to_owned(), event.get(key)?.clone()))).collect()
+        })
+        .collect();
+    assert_eq!(Value::Array(shown).to_string().replace("1.50", "1.5"), expected.to_string());
+    let ids: Vec<_> = events.iter().map(|event| event["id"].as_str().unwrap()).collect();
+    assert!(ids.is_sorted_by(|a, b| a < b));
+}
