@@ -298,7 +298,7 @@ async fn a_standing_slot_without_a_journal_is_adopted() {
     let daemon = fixture.start().await;
     let requests = fixture.receiver.wait_for(1, PATIENCE).await;
     assert_eq!(requests[0].json()["data"]["name"], "before the daemon");
-    daemon.says("adopt", PATIENCE).await;
+    daemon.says("taking the slot where it stands", PATIENCE).await;
     daemon.stop().await;
 }
 
