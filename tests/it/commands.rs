@@ -97,11 +97,10 @@ async fn setup_status_and_teardown() {
     let database = Database::create().await;
     database.execute("create table person (id int primary key)").await;
     let receiver = Receiver::start().await;
-    let workspace = Workspace::new(&database).table("public.person", "person").endpoint(
-        "main",
-        &receiver.url("/"),
-        "",
-    );
+    let workspace = Workspace::new(&database)
+        .table("public.person", "person")
+        .endpoint("main", &receiver.url("/"), "")
+        .toml("[source]\ncreate = false");
     let client = database.client().await;
 
     let checked = workspace.run(&["check"]).await;

@@ -132,11 +132,11 @@ async fn a_slow_endpoint_costs_no_connection() {
     let workspace = workspace(&database, &receiver);
     let daemon = workspace.start(&database).await;
     let client = database.client().await;
-    let before = slot_state(&client, workspace.slot()).await.unwrap().active_pid;
+    let before = slot_state(&client, workspace.slot()).await.unwrap().reader;
     let load = Counters::start(&database, 2);
     pause(Duration::from_secs(5)).await;
     load.stop().await;
     pause(Duration::from_secs(3)).await;
-    let after = slot_state(&client, workspace.slot()).await.unwrap().active_pid;
+    let after = slot_state(&client, workspace.slot()).await.unwrap().reader;
     assert_eq!(before, after, "the connection was lost: {}", daemon.stderr());
 }

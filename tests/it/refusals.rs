@@ -74,7 +74,7 @@ impl Fixture {
     /// After somebody decided that the loss is to be accepted, changes flow again.
     async fn goes_on_when_accepted(&self) {
         let client = self.database.client().await;
-        let before = slot_state(&client, self.slot()).await.and_then(|state| state.active_pid);
+        let before = slot_state(&client, self.slot()).await.and_then(|state| state.reader);
         let daemon = Daemon::spawn(self.workspace.command(&["run", "--accept-gap"]));
         daemon.streams(&client, self.slot(), before).await;
         let count = self.receiver.count();
@@ -298,7 +298,7 @@ async fn a_standing_slot_without_a_journal_is_adopted() {
     let daemon = fixture.start().await;
     let requests = fixture.receiver.wait_for(1, PATIENCE).await;
     assert_eq!(requests[0].json()["data"]["name"], "before the daemon");
-    daemon.says("adopt", PATIENCE).await;
+    daemon.says("taking the slot where it stands", PATIENCE).await;
     daemon.stop().await;
 }
 

@@ -113,15 +113,19 @@ async fn connect(url: &str) -> Result<Client, tokio_postgres::Error> {
 /// What the server says of a slot.
 #[derive(Clone, Debug)]
 pub(crate) struct SlotState {
-    pub(crate) active_pid: Option<i32>,
+    /// The server's process that streams it to somebody. (A slot that is only just being created
+    /// is called active, too.)
+    pub(crate) reader: Option<i32>,
     pub(crate) wal_status: Option<String>,
 }
 
 /// `None` when there is no such slot.
 pub(crate) async fn slot_state(client: &Client, slot: &str) -> Option<SlotState> {
-    let sql = "select active_pid, wal_status from pg_replication_slots where slot_name = $1";
+    let sql = "select (select pid from pg_stat_replication
+                       where pid = active_pid and state in ('catchup', 'streaming')), wal_status
+               from pg_replication_slots where slot_name = $1";
     let row = client.query_opt(sql, &[&slot]).await.unwrap()?;
-    Some(SlotState { active_pid: row.get(0), wal_status: row.get(1) })
+    Some(SlotState { reader: row.get(0), wal_status: row.get(1) })
 }
 
 /// How much log lies between what the slot's reader confirmed and the log's end.

@@ -64,7 +64,7 @@ impl Daemon {
     /// was killed lives on for a while.
     pub(crate) async fn streams(&self, client: &Client, slot: &str, before: Option<i32>) {
         eventually(START_PATIENCE, "the daemon reads its slot", async || {
-            let reader = slot_state(client, slot).await?.active_pid;
+            let reader = slot_state(client, slot).await?.reader;
             reader.filter(|_| reader != before)
         })
         .await;

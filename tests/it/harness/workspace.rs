@@ -104,6 +104,9 @@ impl Workspace {
         for variable in ["RUST_LOG", "DATABASE_URL", "http_proxy", "HTTP_PROXY", "all_proxy"] {
             command.env_remove(variable);
         }
+        if let Ok(level) = std::env::var("WALHOOK_TEST_LOG") {
+            command.env("RUST_LOG", level);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.kill_on_drop(true);
         command
@@ -122,7 +125,7 @@ impl Workspace {
     /// Starts the daemon and waits until it reads the slot.
     pub(crate) async fn start(&self, database: &Database) -> Daemon {
         let client = database.client().await;
-        let before = slot_state(&client, &self.slot).await.and_then(|state| state.active_pid);
+        let before = slot_state(&client, &self.slot).await.and_then(|state| state.reader);
         let daemon = self.spawn();
         daemon.streams(&client, &self.slot, before).await;
         daemon
