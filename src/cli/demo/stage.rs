@@ -210,7 +210,9 @@ async fn streaming(url: &str) -> Result<(), Failure> {
         |error| Failure::failed(format_args!("cannot watch the demo's slot: {}", chain(&error)));
     let session = Session::connect(url).await.map_err(failed)?;
     let deadline = Instant::now() + START_TIMEOUT;
-    let sql = "select 1 from pg_replication_slots where slot_name = $1 and active";
+    // While it is being created a slot is active, too, but has no position yet.
+    let sql = "select 1 from pg_replication_slots
+               where slot_name = $1 and active and confirmed_flush_lsn is not null";
     while session.client().query_opt(sql, &[&SLOT]).await.map_err(failed)?.is_none() {
         if Instant::now() > deadline {
             return Err(Failure::failed(format_args!(
