@@ -30,7 +30,7 @@ $$;
 create procedure single_rows(rows integer) language plpgsql as $$
 begin
     for n in 1..rows loop
-        insert into people select (person(nextval('people_ids'))).*;
+        insert into people select p.* from person(nextval('people_ids')) p;
         commit;
     end loop;
 end $$;
@@ -66,7 +66,7 @@ pub(crate) async fn steady(
     duration: Duration,
 ) -> Result<u64, Box<dyn Error>> {
     let insert =
-        client.prepare("insert into people select (person(nextval('people_ids'))).*").await?;
+        client.prepare("insert into people select p.* from person(nextval('people_ids')) p").await?;
     let started = Instant::now();
     let step = Duration::from_secs(1) / per_second;
     let mut sent = 0u32;
