@@ -139,7 +139,7 @@ path = "{journal}"
         report.add("single-row transactions, pg_recvlogical", "rows/s", "(the limit)", limit_rate);
         report.add("single-row transactions, slot to journal", "rows/s", "", rate);
         report.add("  share of pg_recvlogical", "", ">= 0.7", rate / limit_rate);
-        report.add("  daemon CPU", "us/row", "", micros(cpu) / rows);
+        report.add("  daemon CPU (slot to journal)", "us/row", "", micros(cpu) / rows);
         Ok(())
     }
 
@@ -206,7 +206,7 @@ path = "{journal}"
             ">= 12,000",
             rows / took.as_secs_f64(),
         );
-        report.add("  daemon CPU", "us/event", "<= 60", micros(cpu) / rows);
+        report.add("  daemon CPU (end to end)", "us/event", "<= 60", micros(cpu) / rows);
         report.add("  resident memory", "MiB", "", mebibytes(resident));
         Ok(())
     }
