@@ -1,5 +1,6 @@
 //! The configuration a command works with: from a file, or from the command line alone.
 
+use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,9 @@ use crate::delivery::signature::{Scheme, generate_secret};
 
 /// The file that is looked for when none is named.
 const DEFAULT_FILE: &str = "walhook.toml";
+
+/// The variable that may name it; the container image does.
+const FILE_VARIABLE: &str = "WALHOOK_CONFIG";
 
 /// Reads the configuration for a command that looks on or prepares. Nothing is written.
 pub(crate) fn load(globals: &Globals, flags: &Flags, needs: Needs) -> Result<Config, Failure> {
@@ -51,8 +55,14 @@ fn read(
         };
         return Ok(Config::from_flags(flags, secret, needs)?);
     }
-    let path = globals.config.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
-    Ok(Config::load(&path, needs)?)
+    Ok(Config::load(&file(globals, std::env::var_os(FILE_VARIABLE)), needs)?)
+}
+
+/// The file: as the command line says, else as the variable does, else the usual one.
+fn file(globals: &Globals, variable: Option<OsString>) -> PathBuf {
+    let named = globals.config.clone();
+    let named = named.or_else(|| variable.filter(|file| !file.is_empty()).map(PathBuf::from));
+    named.unwrap_or_else(|| PathBuf::from(DEFAULT_FILE))
 }
 
 /// The secret for endpoints on the command line: from the environment, from the file beside the
@@ -129,6 +139,16 @@ mod tests {
         assert_eq!(config::read_secret_file(&path), Ok(kept));
         std::fs::write(&path, "damaged").unwrap();
         assert_eq!(load_to_run(&globals, &flags).unwrap_err().code(), 2);
+    }
+
+    #[test]
+    fn the_command_line_names_the_file_before_the_variable() {
+        let named = Globals { config: Some("a.toml".into()), ..Globals::default() };
+        assert_eq!(file(&named, Some("b.toml".into())), PathBuf::from("a.toml"));
+        assert_eq!(file(&Globals::default(), Some("b.toml".into())), PathBuf::from("b.toml"));
+        for nothing in [None, Some(OsString::new())] {
+            assert_eq!(file(&Globals::default(), nothing), PathBuf::from(DEFAULT_FILE));
+        }
     }
 
     #[test]
