@@ -65,11 +65,14 @@ fn file(globals: &Globals, variable: Option<OsString>) -> PathBuf {
     named.unwrap_or_else(|| PathBuf::from(DEFAULT_FILE))
 }
 
-/// The secret for endpoints on the command line: from the environment, from the file beside the
-/// journal, or a new one.
-fn secret(flags: &Flags, secrets: Secrets) -> Result<String, Failure> {
+/// How errors name the file beside the journal.
+const KEPT: &str = "<journal>.secret";
+
+/// The secret for endpoints on the command line, and where it is from: the environment, the file
+/// beside the journal, or a new one.
+fn secret(flags: &Flags, secrets: Secrets) -> Result<(&'static str, String), Failure> {
     if let Some(secret) = std::env::var(SECRET_VARIABLE).ok().filter(|secret| !secret.is_empty()) {
-        return Ok(secret);
+        return Ok((SECRET_VARIABLE, secret));
     }
     let path = flags.kept_secret();
     if path.exists() {
@@ -89,11 +92,12 @@ fn secret(flags: &Flags, secrets: Secrets) -> Result<String, Failure> {
             }
         }
     }
-    Ok(secret.to_owned())
+    Ok((KEPT, secret.to_owned()))
 }
 
-fn kept(path: &Path) -> Result<String, Failure> {
+fn kept(path: &Path) -> Result<(&'static str, String), Failure> {
     config::read_secret_file(path)
+        .map(|secret| (KEPT, secret))
         .map_err(|predicate| Failure::usage(format_args!("the kept secret {predicate}")))
 }
 
@@ -138,7 +142,9 @@ mod tests {
         load_to_run(&globals, &flags).unwrap();
         assert_eq!(config::read_secret_file(&path), Ok(kept));
         std::fs::write(&path, "damaged").unwrap();
-        assert_eq!(load_to_run(&globals, &flags).unwrap_err().code(), 2);
+        let failure = load_to_run(&globals, &flags).unwrap_err();
+        assert_eq!(failure.code(), 2);
+        assert!(failure.to_string().starts_with("`<journal>.secret` cannot"), "{failure}");
     }
 
     #[test]

@@ -92,14 +92,17 @@ impl Flags {
     }
 
     /// What the flags say, as if it had been written in a file. `secret` stands in when they name
-    /// none.
-    pub(crate) fn raw(&self, secret: Option<String>) -> Result<RawConfig, ConfigError> {
+    /// none, and says where it is from.
+    pub(crate) fn raw(
+        &self,
+        secret: Option<(&'static str, String)>,
+    ) -> Result<RawConfig, ConfigError> {
         let secret = match (&self.secret, &self.secret_file) {
             (Some(secret), _) => Some(located("--secret", secret.clone())),
             (None, Some(path)) => {
                 Some(located("--secret-file", path.as_path()).try_map(read_secret_file)?)
             }
-            (None, None) => secret.map(|secret| located("--secret", secret)),
+            (None, None) => secret.map(|(place, secret)| located(place, secret)),
         };
         let source = RawSource {
             url: self.source.clone().map(|url| located("--source", url)),
