@@ -261,6 +261,19 @@ async fn a_server_or_table_that_is_not_there_gets_one_sentence() {
     assert!(said.contains("no_such_database"), "{said}");
 }
 
+/// What no endpoint can work with is a matter of the configuration.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_in_a_private_network_is_a_configuration_error() {
+    let database = Database::create().await;
+    database.execute("create table person (id int primary key)").await;
+    let workspace = Workspace::new(&database).table("public.person", "person").endpoint(
+        "inside",
+        "http://10.255.255.1/",
+        "",
+    );
+    workspace.run(&["run"]).await.assert(2, &["inside", "allow_private_network"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_journal_that_is_none_is_left_as_it_is() {
     let database = Database::create().await;
