@@ -241,6 +241,7 @@ async fn the_commands_print_what_they_do() {
         .await;
     let workspace = Workspace::new(&database).table("public.person", "person");
     let name = database.name();
+    workspace.run(&["status"]).await.assert(1, &[]);
     let plan = workspace.run(&["setup", "--dry-run"]).await;
     plan.assert(0, &[]);
     let create = format!("CREATE PUBLICATION \"{name}\" FOR TABLE ONLY \"public\".\"person\"");
