@@ -14,8 +14,8 @@ use super::secret_file::{path_beside, read_secret_file};
 #[derive(Args, Clone, Default)]
 #[command(next_help_heading = "Instead of a file")]
 pub struct Flags {
-    /// The database: a URL as libpq takes it, or key=value pairs. The publication and the slot
-    /// are created if they are missing
+    /// The database: a URL as libpq takes it, or key=value pairs. `run` creates the publication
+    /// and the slot if they are missing
     #[arg(long, value_name = "URL")]
     pub source: Option<String>,
 
