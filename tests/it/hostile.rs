@@ -311,7 +311,13 @@ async fn a_journal_that_is_none_is_left_as_it_is() {
     let content = std::fs::read_to_string(workspace.config_path()).unwrap();
     assert!(content.contains("[journal]"));
 
+    let checked = workspace.run(&["check"]).await;
+    assert!(checked.stdout.contains("is not a journal of walhook"), "{checked:?}");
+
     let unreachable = workspace.toml("[journal]\npath = 'no/such/folder/walhook.db'");
+    let checked = unreachable.run(&["check"]).await;
+    assert_eq!(checked.code, Some(1), "{checked:?}");
+    assert!(checked.stdout.contains("set another journal.path"), "{checked:?}");
     let finished = unreachable.run(&["run"]).await;
     assert!(finished.code.is_some_and(|code| code != 0), "{finished:?}");
     assert!(finished.stderr.contains("no/such/folder"), "{}", finished.stderr);

@@ -17,7 +17,7 @@ use crate::source::Finding;
 pub(super) async fn endpoints(endpoints: &[EndpointOptions]) -> Vec<Finding> {
     if endpoints.is_empty() {
         let finding = Finding::warning("endpoints", "there is none, so `run` has nothing to do");
-        return vec![finding.fix("add an [[endpoint]] with its url")];
+        return vec![finding.fix("add an [[endpoint]] with its url, or --to")];
     }
     join_all(endpoints.iter().map(endpoint)).await
 }
