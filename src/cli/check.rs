@@ -2,11 +2,14 @@
 
 mod reach;
 
+use std::path::Path;
+
 use clap::Args;
 use serde_json::json;
 
 use crate::config::{Config, Flags, Needs};
-use crate::source::{Finding, Severity, check};
+use crate::journal::Journal;
+use crate::source::{Finding, Severity, bytes, check};
 
 use super::{Failure, Globals, database, report};
 
@@ -54,9 +57,28 @@ async fn look(config: &Config) -> Vec<Finding> {
             report::counted(config.endpoints.len(), "endpoint")
         ),
     )];
+    findings.push(journal(&config.journal.path));
     findings.extend(in_database);
     findings.extend(at_endpoints);
     findings
+}
+
+/// Whether the journal is one, or could be made. Nothing is written to find out.
+fn journal(path: &Path) -> Finding {
+    const SUBJECT: &str = "journal";
+    let shown = path.display();
+    if path.exists() {
+        return match Journal::open_read_only(path).and_then(|reader| reader.status()) {
+            Ok(status) => Finding::ok(SUBJECT, format!("{shown}, {}", bytes(status.size_bytes))),
+            Err(error) => Finding::error(SUBJECT, error.to_string()),
+        };
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if folder.is_some_and(|folder| !folder.is_dir()) {
+        return Finding::error(SUBJECT, format!("the folder of {shown} does not exist"))
+            .fix("create it for the user who runs walhook, or set another journal.path");
+    }
+    Finding::ok(SUBJECT, format!("{shown} does not exist yet: `run` creates it"))
 }
 
 fn json_of(findings: &[Finding]) -> String {

@@ -1,5 +1,6 @@
 //! The configuration a command works with: from a file, or from the command line alone.
 
+use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,9 @@ use crate::delivery::signature::{Scheme, generate_secret};
 
 /// The file that is looked for when none is named.
 const DEFAULT_FILE: &str = "walhook.toml";
+
+/// The variable that may name it; the container image does.
+const FILE_VARIABLE: &str = "WALHOOK_CONFIG";
 
 /// Reads the configuration for a command that looks on or prepares. Nothing is written.
 pub(crate) fn load(globals: &Globals, flags: &Flags, needs: Needs) -> Result<Config, Failure> {
@@ -51,15 +55,24 @@ fn read(
         };
         return Ok(Config::from_flags(flags, secret, needs)?);
     }
-    let path = globals.config.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
-    Ok(Config::load(&path, needs)?)
+    Ok(Config::load(&file(globals, std::env::var_os(FILE_VARIABLE)), needs)?)
 }
 
-/// The secret for endpoints on the command line: from the environment, from the file beside the
-/// journal, or a new one.
-fn secret(flags: &Flags, secrets: Secrets) -> Result<String, Failure> {
+/// The file: as the command line says, else as the variable does, else the usual one.
+fn file(globals: &Globals, variable: Option<OsString>) -> PathBuf {
+    let named = globals.config.clone();
+    let named = named.or_else(|| variable.filter(|file| !file.is_empty()).map(PathBuf::from));
+    named.unwrap_or_else(|| PathBuf::from(DEFAULT_FILE))
+}
+
+/// How errors name the file beside the journal.
+const KEPT: &str = "<journal>.secret";
+
+/// The secret for endpoints on the command line, and where it is from: the environment, the file
+/// beside the journal, or a new one.
+fn secret(flags: &Flags, secrets: Secrets) -> Result<(&'static str, String), Failure> {
     if let Some(secret) = std::env::var(SECRET_VARIABLE).ok().filter(|secret| !secret.is_empty()) {
-        return Ok(secret);
+        return Ok((SECRET_VARIABLE, secret));
     }
     let path = flags.kept_secret();
     if path.exists() {
@@ -79,11 +92,12 @@ fn secret(flags: &Flags, secrets: Secrets) -> Result<String, Failure> {
             }
         }
     }
-    Ok(secret.to_owned())
+    Ok((KEPT, secret.to_owned()))
 }
 
-fn kept(path: &Path) -> Result<String, Failure> {
+fn kept(path: &Path) -> Result<(&'static str, String), Failure> {
     config::read_secret_file(path)
+        .map(|secret| (KEPT, secret))
         .map_err(|predicate| Failure::usage(format_args!("the kept secret {predicate}")))
 }
 
@@ -128,7 +142,19 @@ mod tests {
         load_to_run(&globals, &flags).unwrap();
         assert_eq!(config::read_secret_file(&path), Ok(kept));
         std::fs::write(&path, "damaged").unwrap();
-        assert_eq!(load_to_run(&globals, &flags).unwrap_err().code(), 2);
+        let failure = load_to_run(&globals, &flags).unwrap_err();
+        assert_eq!(failure.code(), 2);
+        assert!(failure.to_string().starts_with("`<journal>.secret` cannot"), "{failure}");
+    }
+
+    #[test]
+    fn the_command_line_names_the_file_before_the_variable() {
+        let named = Globals { config: Some("a.toml".into()), ..Globals::default() };
+        assert_eq!(file(&named, Some("b.toml".into())), PathBuf::from("a.toml"));
+        assert_eq!(file(&Globals::default(), Some("b.toml".into())), PathBuf::from("b.toml"));
+        for nothing in [None, Some(OsString::new())] {
+            assert_eq!(file(&Globals::default(), nothing), PathBuf::from(DEFAULT_FILE));
+        }
     }
 
     #[test]

@@ -50,7 +50,8 @@ pub struct Cli {
 /// Options that every command takes.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Globals {
-    /// The configuration file [default: walhook.toml in the current folder]
+    /// The configuration file [default: what the variable WALHOOK_CONFIG names, or walhook.toml in
+    /// the current folder]
     #[arg(short, long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
 

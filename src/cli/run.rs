@@ -13,6 +13,11 @@ use super::{Failure, Globals, StopSignals};
 
 /// What can be said after `walhook run`.
 #[derive(Args, Debug)]
+#[command(
+    after_help = "Example: walhook run --source postgres://walhook@localhost/crm --table public.people=person \
+                  --to https://example.com/hooks\n\
+                  The first Ctrl-C or SIGTERM finishes requests in flight, the second leaves at once."
+)]
 pub struct RunArgs {
     /// The configuration on the command line instead of in a file.
     #[command(flatten)]

@@ -14,6 +14,9 @@ use super::{Failure, Globals, database};
 
 /// What can be said after `walhook status`.
 #[derive(Args, Debug)]
+#[command(
+    after_help = "Exit code 0 if publication, slot and journal are there and usable, else 1."
+)]
 pub struct StatusArgs {
     /// The configuration on the command line instead of in a file.
     #[command(flatten)]
@@ -34,6 +37,16 @@ struct Status {
     journal: Result<Option<JournalStatus>, String>,
 }
 
+impl Status {
+    /// Whether both can be read, and changes can come: what a health check asks. Whether somebody
+    /// reads the slot right now is not part of it, since a reconnection heals itself.
+    fn is_well(&self) -> bool {
+        let Ok(database) = &self.database else { return false };
+        let slot = database.slot.as_ref().is_some_and(|slot| !slot.is_lost());
+        slot && database.publication.is_some() && self.journal.is_ok()
+    }
+}
+
 impl StatusArgs {
     /// Does it.
     pub(crate) fn run(self, globals: &Globals) -> Result<(), Failure> {
@@ -44,9 +57,9 @@ impl StatusArgs {
         } else {
             super::print(text::of(&status))?;
         }
-        match status.database.is_err() || status.journal.is_err() {
-            true => Err(Failure::reported()),
-            false => Ok(()),
+        match status.is_well() {
+            true => Ok(()),
+            false => Err(Failure::reported()),
         }
     }
 }

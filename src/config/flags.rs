@@ -14,8 +14,8 @@ use super::secret_file::{path_beside, read_secret_file};
 #[derive(Args, Clone, Default)]
 #[command(next_help_heading = "Instead of a file")]
 pub struct Flags {
-    /// The database: a URL as libpq takes it, or key=value pairs. The publication and the slot
-    /// are created if they are missing
+    /// The database: a URL as libpq takes it, or key=value pairs. `run` creates the publication
+    /// and the slot if they are missing
     #[arg(long, value_name = "URL")]
     pub source: Option<String>,
 
@@ -92,14 +92,17 @@ impl Flags {
     }
 
     /// What the flags say, as if it had been written in a file. `secret` stands in when they name
-    /// none.
-    pub(crate) fn raw(&self, secret: Option<String>) -> Result<RawConfig, ConfigError> {
+    /// none, and says where it is from.
+    pub(crate) fn raw(
+        &self,
+        secret: Option<(&'static str, String)>,
+    ) -> Result<RawConfig, ConfigError> {
         let secret = match (&self.secret, &self.secret_file) {
             (Some(secret), _) => Some(located("--secret", secret.clone())),
             (None, Some(path)) => {
                 Some(located("--secret-file", path.as_path()).try_map(read_secret_file)?)
             }
-            (None, None) => secret.map(|secret| located("--secret", secret)),
+            (None, None) => secret.map(|(place, secret)| located(place, secret)),
         };
         let source = RawSource {
             url: self.source.clone().map(|url| located("--source", url)),

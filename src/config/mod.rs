@@ -52,7 +52,7 @@ impl Config {
     /// slot are created, unlike with a file that does not say so.
     pub fn from_flags(
         flags: &Flags,
-        secret: Option<String>,
+        secret: Option<(&'static str, String)>,
         needs: Needs,
     ) -> Result<Config, ConfigError> {
         Config::build(flags.raw(secret)?, needs)

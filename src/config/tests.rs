@@ -509,7 +509,8 @@ mod flags {
     }
 
     fn config(line: &[&str], needs: Needs) -> Result<Config, String> {
-        Config::from_flags(&flags(line), Some(SECRET.into()), needs).map_err(|e| e.to_string())
+        Config::from_flags(&flags(line), Some(("WALHOOK_SECRET", SECRET.into())), needs)
+            .map_err(|e| e.to_string())
     }
 
     #[test]

@@ -62,9 +62,20 @@ pub async fn run(
         }
     }
     let grace = config.daemon.stop_grace;
+    info!(
+        tables = config.tables.len(),
+        endpoints = config.endpoints.len(),
+        journal = %config.journal.path.display(),
+        "walhook {}",
+        env!("CARGO_PKG_VERSION")
+    );
     let dispatchers = Dispatchers::start(config.endpoints, &journal).await?;
     let capture = start_capture(&config.source, &config.tables, &options, &journal)?;
-    Running { capture, dispatchers, writer, grace }.until_stopped(stop).await
+    let look = prepare::warn_of_silent_tables(config.source, config.tables);
+    let look = tokio::spawn(look);
+    let ended = Running { capture, dispatchers, writer, grace }.until_stopped(stop).await;
+    look.abort();
+    ended
 }
 
 /// Everything that has to be stopped in order.

@@ -1,13 +1,15 @@
-//! What `walhook setup` does, done at the start where the configuration says so.
+//! The database at the start: what `walhook setup` does, where the configuration says so, and a look
+//! for tables that would stay silent.
 
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::config::{SourceConfig, TableConfig};
 use crate::postgres::connection::connect;
+use crate::postgres::error::PgError;
 use crate::source::setup::setup;
-use crate::source::{Progress, SourceError, SourceOptions};
+use crate::source::{Finding, Progress, SourceError, SourceOptions, check};
 
 use super::error::DaemonError;
 
@@ -16,6 +18,8 @@ use super::error::DaemonError;
 const WAIT: Duration = Duration::from_secs(60);
 /// Between attempts while the server cannot be reached.
 const RETRY_EVERY: Duration = Duration::from_secs(2);
+/// How many attempts that fail alike go by before it is said again.
+const SAY_EVERY: u32 = 30;
 
 /// Creates the publication and the slot if they are missing; waits for a server that cannot be
 /// reached yet.
@@ -23,22 +27,60 @@ pub(super) async fn source(
     source: &SourceConfig,
     tables: &[TableConfig],
 ) -> Result<(), DaemonError> {
-    let options = SourceOptions {
+    let options = options(source, tables);
+    let mut said = String::new();
+    for attempt in 0_u32.. {
+        match once(source, &options).await {
+            Ok(()) => break,
+            Err(error) if error.is_retryable() => {
+                let problem = error.to_string();
+                if problem != said || attempt % SAY_EVERY == 0 {
+                    warn!("publication and slot cannot be set up yet, trying on: {problem}");
+                    said = problem;
+                }
+                tokio::time::sleep(RETRY_EVERY).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Warns of every table of the configuration whose changes will not come: the stream itself has no
+/// word for a name that does not exist, or that the publication leaves out. The daemon goes on, for
+/// the sake of the other tables.
+pub(super) async fn warn_of_silent_tables(source: SourceConfig, tables: Vec<TableConfig>) {
+    let options = options(&source, &tables);
+    loop {
+        match silent_tables(&source, &options).await {
+            Ok(findings) => {
+                for Finding { subject, sentence, remedy, .. } in findings {
+                    warn!(remedy, "{subject} {sentence}");
+                }
+                return;
+            }
+            // Capture says itself that it waits.
+            Err(error) if error.is_retryable() => tokio::time::sleep(RETRY_EVERY).await,
+            Err(error) => return debug!("could not look for the tables: {error}"),
+        }
+    }
+}
+
+async fn silent_tables(
+    source: &SourceConfig,
+    options: &SourceOptions,
+) -> Result<Vec<Finding>, PgError> {
+    let client = connect(&source.connection).await?;
+    check::missing_changes(&client, options).await
+}
+
+fn options(source: &SourceConfig, tables: &[TableConfig]) -> SourceOptions {
+    SourceOptions {
         slot: source.slot.clone(),
         publication: source.publication.clone(),
         tables: tables.iter().map(|table| (table.schema.clone(), table.name.clone())).collect(),
         failover: source.failover,
         create: source.create,
-    };
-    loop {
-        match once(source, &options).await {
-            Ok(()) => return Ok(()),
-            Err(error) if error.is_retryable() => {
-                warn!("waiting for {} to be set up: {error}", source.connection);
-                tokio::time::sleep(RETRY_EVERY).await;
-            }
-            Err(error) => return Err(error.into()),
-        }
     }
 }
 

@@ -105,7 +105,10 @@ impl PgError {
 
     /// TLS could not be agreed upon, or the server's certificate was refused.
     pub(crate) fn tls(context: impl Into<String>, problem: impl Into<String>) -> PgError {
-        PgError::new(context, Stage::Connect, Cause::Tls(problem.into()))
+        let problem = problem.into();
+        let remedy = tls_remedy(&problem);
+        let error = PgError::new(context, Stage::Connect, Cause::Tls(problem));
+        if let Some(remedy) = remedy { error.or_remedy(remedy) } else { error }
     }
 
     /// Logging in failed on this side.
@@ -229,8 +232,16 @@ impl PgError {
 }
 
 /// Said by both kinds of connection.
-pub(crate) const NO_PASSWORD: &str =
-    "the server asks for a password, but the connection string has none";
+pub(crate) const NO_PASSWORD: &str = "the server asks for a password, but the connection string \
+     has none (the variable PGPASSWORD and ~/.pgpass are not read)";
+
+/// What to do about a failure of TLS, as far as its words tell.
+fn tls_remedy(problem: &str) -> Option<&'static str> {
+    let switched_off = problem.contains("not support TLS") || problem.contains("switched off");
+    switched_off.then_some(
+        "set ssl = on at the server, or sslmode=disable where the network between is trusted",
+    )
+}
 
 /// The reason behind an I/O error that rustls raised.
 fn tls_cause(error: &io::Error) -> Option<String> {

@@ -46,30 +46,27 @@ pub async fn plan(client: &Client, options: &SourceOptions) -> Result<Plan, PgEr
     }
     match &facts.publication {
         None => plan.present.push(format!("there is no publication {publication_name}")),
-        Some(existing) => {
-            if !existing.owned {
-                let sentence = format!("belongs to {}", shown(&existing.owner));
-                let sql = drop_publication_sql(&options.publication);
-                plan.blocked.push(
-                    Finding::error(format!("publication {publication_name}"), sentence)
-                        .fix(format!("as its owner or a superuser: {sql};")),
-                );
-            }
-            plan.steps.push(Step {
-                sql: drop_publication_sql(&options.publication),
-                reason: format!("drop the publication {publication_name}"),
-            });
-        }
+        // It costs nothing to leave it, unlike the slot, which must not stay on its account.
+        Some(existing) if !existing.owned => plan.present.push(format!(
+            "the publication {publication_name} stays, since it belongs to {} (as its owner or a \
+             superuser: {};)",
+            shown(&existing.owner),
+            drop_publication_sql(&options.publication)
+        )),
+        Some(_) => plan.steps.push(Step {
+            sql: drop_publication_sql(&options.publication),
+            reason: format!("drop the publication {publication_name}"),
+        }),
     }
     Ok(plan)
 }
 
 /// Drops what there is, and reports it step by step; `watcher` and `wait` are as for
-/// [`setup`](super::setup::setup).
+/// [`setup`](super::setup::setup). A publication of another role stays.
 ///
 /// # Errors
-/// Refuses, having done nothing, while the slot is in use, and where slot or publication are not
-/// walhook's to drop ([`findings`](SourceError::findings)).
+/// Refuses, having done nothing, while the slot is in use, and where it is not walhook's to drop
+/// ([`findings`](SourceError::findings)).
 pub async fn teardown(
     client: &Client,
     watcher: &Client,

@@ -50,7 +50,7 @@ async fn a_database_that_is_ready_has_no_errors() {
     let findings = checked(&database, &options).await;
     assert!(errors(&findings).is_empty(), "{findings:#?}");
     assert_found(&findings, Severity::Note, "no `previous`", "REPLICA IDENTITY FULL");
-    assert_found(&findings, Severity::Ok, "max_slot_wal_keep_size is -1", "");
+    assert_found(&findings, Severity::Note, "max_slot_wal_keep_size is -1", "pg_reload_conf");
 }
 
 #[tokio::test]

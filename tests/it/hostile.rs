@@ -261,6 +261,41 @@ async fn a_server_or_table_that_is_not_there_gets_one_sentence() {
     assert!(said.contains("no_such_database"), "{said}");
 }
 
+/// The stream has no word for a table that is not in it, so the daemon looks, and goes on with the
+/// others.
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_that_stay_silent_are_named_at_the_start() {
+    let database = Database::create().await;
+    database.execute("create table person (id int primary key)").await;
+    let receiver = Receiver::start().await;
+    let workspace = Workspace::new(&database)
+        .table("public.person", "person")
+        .endpoint("main", &receiver.url("/"), "")
+        .toml("[source]\ncreate = false");
+    workspace.run(&["setup"]).await.assert(0, &[]);
+    database.execute("create table later (id int primary key)").await;
+    let workspace = workspace.table("public.persons", "persons").table("public.later", "later");
+    let daemon = workspace.start(&database).await;
+    daemon.says("table public.persons does not exist", PATIENCE).await;
+    daemon.says("does not publish public.later", PATIENCE).await;
+    database.execute("insert into person values (1)").await;
+    receiver.wait_for(1, PATIENCE).await;
+    daemon.stop().await;
+}
+
+/// What no endpoint can work with is a matter of the configuration.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_in_a_private_network_is_a_configuration_error() {
+    let database = Database::create().await;
+    database.execute("create table person (id int primary key)").await;
+    let workspace = Workspace::new(&database).table("public.person", "person").endpoint(
+        "inside",
+        "http://10.255.255.1/",
+        "",
+    );
+    workspace.run(&["run"]).await.assert(2, &["inside", "allow_private_network"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_journal_that_is_none_is_left_as_it_is() {
     let database = Database::create().await;
@@ -276,7 +311,13 @@ async fn a_journal_that_is_none_is_left_as_it_is() {
     let content = std::fs::read_to_string(workspace.config_path()).unwrap();
     assert!(content.contains("[journal]"));
 
+    let checked = workspace.run(&["check"]).await;
+    assert!(checked.stdout.contains("is not a journal of walhook"), "{checked:?}");
+
     let unreachable = workspace.toml("[journal]\npath = 'no/such/folder/walhook.db'");
+    let checked = unreachable.run(&["check"]).await;
+    assert_eq!(checked.code, Some(1), "{checked:?}");
+    assert!(checked.stdout.contains("set another journal.path"), "{checked:?}");
     let finished = unreachable.run(&["run"]).await;
     assert!(finished.code.is_some_and(|code| code != 0), "{finished:?}");
     assert!(finished.stderr.contains("no/such/folder"), "{}", finished.stderr);

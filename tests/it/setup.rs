@@ -203,6 +203,36 @@ async fn teardown_leaves_alone_what_is_in_use_or_not_its_own() {
     watcher.execute("select pg_drop_replication_slot($1)", &[&options.slot]).await.unwrap();
 }
 
+/// The tables' owner creates the publication, and walhook's role the slot: what holds the log back
+/// has to go even though the other half belongs to somebody else.
+#[tokio::test]
+async fn teardown_drops_the_slot_beside_a_publication_of_another_role() {
+    let database = Database::create().await;
+    let (name, publication) = (database.name(), "its_owners");
+    let options = SourceOptions { publication: publication.into(), ..options(&database, &["a"]) };
+    database
+        .execute(&format!(
+            "create table a (id int primary key); create publication \"{publication}\" for table a; \
+             create role \"{name}\" login replication"
+        ))
+        .await;
+    let as_walhook = format!("set session authorization \"{name}\"");
+    let (client, watcher) = (database.client().await, database.client().await);
+    client.batch_execute(&as_walhook).await.unwrap();
+    watcher.batch_execute(&as_walhook).await.unwrap();
+    let mut reported = Vec::new();
+    let report = &mut |progress| reported.push(progress);
+    setup::setup(&client, &watcher, &options, PATIENCE, report).await.unwrap();
+    teardown::teardown(&client, &watcher, &options, PATIENCE, report).await.unwrap();
+    assert_eq!(slot(&watcher, &options.slot).await.unwrap(), None);
+    let stays = |progress: &Progress| matches!(progress, Progress::Present(what) if what.contains("DROP PUBLICATION"));
+    assert!(reported.iter().any(stays), "{reported:?}");
+    client.batch_execute("reset session authorization").await.unwrap();
+    drop((client, watcher));
+    let drop_all = format!("drop publication \"{publication}\"; drop role \"{name}\"");
+    database.execute(&drop_all).await;
+}
+
 #[tokio::test]
 async fn the_commands_print_what_they_do() {
     let database = Database::create().await;
@@ -211,6 +241,7 @@ async fn the_commands_print_what_they_do() {
         .await;
     let workspace = Workspace::new(&database).table("public.person", "person");
     let name = database.name();
+    workspace.run(&["status"]).await.assert(1, &[]);
     let plan = workspace.run(&["setup", "--dry-run"]).await;
     plan.assert(0, &[]);
     let create = format!("CREATE PUBLICATION \"{name}\" FOR TABLE ONLY \"public\".\"person\"");

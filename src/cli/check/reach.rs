@@ -17,7 +17,7 @@ use crate::source::Finding;
 pub(super) async fn endpoints(endpoints: &[EndpointOptions]) -> Vec<Finding> {
     if endpoints.is_empty() {
         let finding = Finding::warning("endpoints", "there is none, so `run` has nothing to do");
-        return vec![finding.fix("add an [[endpoint]] with its url")];
+        return vec![finding.fix("add an [[endpoint]] with its url, or --to")];
     }
     join_all(endpoints.iter().map(endpoint)).await
 }
@@ -48,6 +48,8 @@ enum Problem {
     Unresolved(String),
     Private(SocketAddr),
     Refused(String),
+    /// What it answers is nothing of TLS's.
+    NoTls,
     Tls(String),
 }
 
@@ -70,6 +72,10 @@ impl Problem {
             Problem::Refused(why) => (
                 format!("{address} cannot be reached: {why}"),
                 "start the receiver, or correct the url; until then deliveries wait and are retried",
+            ),
+            Problem::NoTls => (
+                format!("{address} takes connections, but does not speak TLS"),
+                "write http:// in the url, or let the receiver serve https",
             ),
             Problem::Tls(why) => (
                 format!("the TLS handshake with {address} fails: {why}"),
@@ -133,11 +139,13 @@ async fn handshake(endpoint: &EndpointOptions, stream: TcpStream) -> Result<(), 
     let host = endpoint.url.host_str().unwrap_or_default();
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let name = ServerName::try_from(host.to_owned()).map_err(|error| failed(error.to_string()))?;
-    TlsConnector::from(Arc::new(config.clone()))
-        .connect(name, stream)
-        .await
-        .map(drop)
-        .map_err(|error| failed(error.to_string()))
+    match TlsConnector::from(Arc::new(config.clone())).connect(name, stream).await {
+        Ok(_) => Ok(()),
+        Err(error) => match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+            Some(rustls::Error::InvalidMessage(_)) => Err(Problem::NoTls),
+            _ => Err(failed(error.to_string())),
+        },
+    }
 }
 
 fn proxy_is_named() -> bool {

@@ -99,6 +99,7 @@ impl Stage {
     pub(super) async fn set(printer: &Printer) -> Result<Stage, Failure> {
         let style = printer.events().style;
         let began = Instant::now();
+        printer.say("Starting a throwaway Postgres in a temporary folder …");
         let cluster = start_cluster().await?;
         printer.say(&format!(
             "{} {} on port {} with a CRM of {} tables, ready after {:.1} s",

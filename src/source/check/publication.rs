@@ -28,12 +28,7 @@ pub(in crate::source) fn publication(facts: &Facts, options: &SourceOptions) -> 
         findings.extend(gaps);
         findings.extend(change_privileges(facts, options, publication));
     } else {
-        let count = options.tables.len();
-        let sentence = format!(
-            "publishes {}",
-            if count == 1 { "the table".to_owned() } else { format!("all {count} tables") }
-        );
-        findings.push(Finding::ok(title.clone(), sentence));
+        findings.extend(complete(options, publishable(facts, options).len()));
     }
     let missing_actions = publication.missing_actions();
     if !missing_actions.is_empty() {
@@ -46,6 +41,17 @@ pub(in crate::source) fn publication(facts: &Facts, options: &SourceOptions) -> 
     findings.extend(restrictions(options, publication));
     findings.extend(strangers(facts, options, publication));
     findings
+}
+
+/// That the tables are published, of those that can be; about the others there is nothing to praise.
+fn complete(options: &SourceOptions, publishable: usize) -> Option<Finding> {
+    let sentence = match (publishable, options.tables.len()) {
+        (0, _) => return None,
+        (1, 1) => "publishes the table".to_owned(),
+        (count, all) if count == all => format!("publishes all {count} tables"),
+        (count, all) => format!("publishes {count} of {all} tables, the rest cannot be published"),
+    };
+    Some(Finding::ok(title(options), sentence))
 }
 
 fn title(options: &SourceOptions) -> String {
@@ -254,8 +260,9 @@ fn strangers(
         && !harmed.is_empty()
     {
         let sentence = format!(
-            "also publishes {}, where the application's UPDATE and DELETE fail now ({})",
+            "also publishes {}, where the application's UPDATE and DELETE fail now ({} {})",
             list(&harmed, NAMES_SHOWN),
+            shown_table(&first.schema, &first.name),
             why_unusable(first)
         );
         findings.push(Finding::warning(title(options), sentence).fix(if publication.all_tables {

@@ -23,16 +23,24 @@ pub(in crate::source) fn server(facts: &Facts, options: &SourceOptions) -> Vec<F
                 .fix("move the data to a database with ENCODING 'UTF8' (pg_dump, then restore)"),
         );
     }
-    let kept = match server.max_slot_wal_keep_size_bytes {
-        Some(limit) => format!(
-            "max_slot_wal_keep_size is {}: a slot further behind than that is given up",
-            bytes(limit)
+    findings.push(match server.max_slot_wal_keep_size_bytes {
+        Some(limit) => Finding::ok(
+            SERVER,
+            format!(
+                "max_slot_wal_keep_size is {}: a slot further behind than that is given up",
+                bytes(limit)
+            ),
         ),
-        None => "max_slot_wal_keep_size is -1: the server keeps all the log that walhook still \
-                 needs, without limit"
-            .to_owned(),
-    };
-    findings.push(Finding::ok(SERVER, kept));
+        None => Finding::note(
+            SERVER,
+            "max_slot_wal_keep_size is -1: the server keeps all the log that walhook still needs, \
+             without limit, so its disk fills while walhook is down",
+        )
+        .fix(
+            "ALTER SYSTEM SET max_slot_wal_keep_size = '50GB'; SELECT pg_reload_conf(); (only if \
+             you would rather lose changes than the disk: a slot further behind is given up)",
+        ),
+    });
     if let Some(timeout) = &server.idle_replication_slot_timeout {
         let sentence = format!(
             "idle_replication_slot_timeout is {timeout}: the slot is given up when walhook is down \

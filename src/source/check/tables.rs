@@ -150,14 +150,16 @@ fn unusable(facts: &Facts, table: &TableInfo) -> Finding {
 pub(super) fn why_unusable(table: &TableInfo) -> &'static str {
     match table.replica_identity {
         _ if table.kind == TableKind::Partitioned => {
-            "at least one partition has no usable replica identity"
+            "has a partition without a usable replica identity"
         }
-        ReplicaIdentity::Nothing => "REPLICA IDENTITY NOTHING",
-        ReplicaIdentity::Index => "the index of its replica identity was dropped or is invalid",
+        ReplicaIdentity::Nothing => "has REPLICA IDENTITY NOTHING",
+        ReplicaIdentity::Index => {
+            "has lost the index of its replica identity (dropped, or invalid)"
+        }
         _ if table.primary_key_deferrable => {
-            "its primary key is DEFERRABLE and so is no replica identity"
+            "has a primary key that is DEFERRABLE and so is no replica identity"
         }
-        _ => "no primary key and no other replica identity",
+        _ => "has no primary key and no other replica identity",
     }
 }
 

@@ -101,7 +101,9 @@ impl Workspace {
     pub(crate) fn bare_command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_walhook"));
         command.args(arguments).current_dir(self.dir.path());
-        for variable in ["RUST_LOG", "DATABASE_URL", "http_proxy", "HTTP_PROXY", "all_proxy"] {
+        for variable in
+            ["RUST_LOG", "DATABASE_URL", "WALHOOK_CONFIG", "http_proxy", "HTTP_PROXY", "all_proxy"]
+        {
             command.env_remove(variable);
         }
         if let Ok(level) = std::env::var("WALHOOK_TEST_LOG") {
