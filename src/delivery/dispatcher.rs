@@ -112,6 +112,8 @@ pub struct Dispatcher {
     disabled: bool,
     /// Why, until the journal knows.
     disable: Option<String>,
+    /// Whether the settlement on its way says so.
+    disabling: bool,
     /// Nothing is asked of the journal before.
     journal_pause: Option<Instant>,
 }

@@ -11,6 +11,7 @@ use url::Url;
 
 use super::*;
 use crate::capture::Position;
+use crate::delivery::attempt::Verdict;
 use crate::delivery::receiver::{Raw, Received, Receiver, answer, raw_receiver};
 use crate::event::id::TransactionTag;
 use crate::event::{EventBatch, EventId, Lanes};
@@ -439,4 +440,48 @@ async fn a_journal_that_ends_ends_the_dispatcher() {
     let error = running.task.await.unwrap().unwrap_err();
     assert!(!error.is_configuration());
     assert!(error.to_string().contains("crm"), "{error}");
+}
+
+/// A dispatcher that is not running, on as many events.
+async fn idle(bed: &mut Bed, count: i64, change: impl FnOnce(&mut EndpointOptions)) -> Dispatcher {
+    bed.append(count, count);
+    until(|| bed.journal.tail().last_seq() == Seq(count)).await;
+    let mut options = options("http://127.0.0.1:9/".parse().unwrap());
+    change(&mut options);
+    Dispatcher::start(options, bed.journal.clone()).await.unwrap()
+}
+
+fn landing(launch: Launch, verdict: Verdict) -> Landing {
+    let error = (verdict != Verdict::Succeeded).then(|| "no".to_owned());
+    let record = AttemptRecord {
+        seq: launch.event.seq,
+        attempt: launch.number,
+        started_at_ms: 1,
+        duration_us: 1,
+        status: None,
+        error,
+        response: None,
+    };
+    Landing { launch, attempt: Attempt { verdict, record } }
+}
+
+async fn settle(dispatcher: &mut Dispatcher) {
+    let settled = dispatcher.settle().await;
+    dispatcher.settled(settled).unwrap();
+}
+
+#[tokio::test]
+async fn gone_is_written_down_even_if_it_comes_during_a_settlement() {
+    let mut bed = Bed::new();
+    let mut dispatcher = idle(&mut bed, 2, |_| {}).await;
+    let now = Instant::now();
+    let first = dispatcher.next_launch(now).unwrap();
+    let second = dispatcher.next_launch(now).unwrap();
+    dispatcher.landed(landing(first, Verdict::Succeeded));
+    let settling = dispatcher.settle();
+    dispatcher.landed(landing(second, Verdict::Disable));
+    dispatcher.settled(settling.await).unwrap();
+    settle(&mut dispatcher).await;
+    assert_eq!(bed.status("crm").disabled.as_deref(), Some("no"));
+    assert!(dispatcher.is_drained());
 }
