@@ -345,8 +345,9 @@ impl Dispatcher {
             }
         }
         match self.journal_pause {
-            Some(until) => wake.max(until),
-            None => wake,
+            // Before, nothing is asked of the journal; then, whatever was refused is asked again.
+            Some(until) if until > now => until,
+            _ => wake,
         }
     }
 }

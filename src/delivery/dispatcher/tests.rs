@@ -485,3 +485,12 @@ async fn gone_is_written_down_even_if_it_comes_during_a_settlement() {
     assert_eq!(bed.status("crm").disabled.as_deref(), Some("no"));
     assert!(dispatcher.is_drained());
 }
+
+#[tokio::test]
+async fn a_journal_error_is_waited_out_no_longer_than_said() {
+    let mut bed = Bed::new();
+    let mut dispatcher = idle(&mut bed, 1, |_| {}).await;
+    let now = Instant::now();
+    dispatcher.journal_pause = Some(now + JOURNAL_PAUSE);
+    assert_eq!(dispatcher.wake_at(now, true, false), now + JOURNAL_PAUSE);
+}
