@@ -294,6 +294,7 @@ impl Dispatcher {
 
     /// Takes from the stream until an event may go.
     fn pull(&mut self) {
+        self.intake.resume();
         for _ in 0..TURN_EVENTS {
             if self.window.has_ready()
                 || self.window.held() >= HELD_EVENTS

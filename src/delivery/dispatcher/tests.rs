@@ -494,3 +494,21 @@ async fn a_journal_error_is_waited_out_no_longer_than_said() {
     dispatcher.journal_pause = Some(now + JOURNAL_PAUSE);
     assert_eq!(dispatcher.wake_at(now, true, false), now + JOURNAL_PAUSE);
 }
+
+#[tokio::test]
+async fn who_may_take_nothing_does_not_ask_for_its_turn_again() {
+    let mut bed = Bed::new();
+    let mut dispatcher = idle(&mut bed, 2, |options| {
+        options.ordering = Ordering::Strict;
+        options.retry = every(3_600_000, 1);
+    })
+    .await;
+    let now = Instant::now();
+    let first = dispatcher.next_launch(now).unwrap();
+    dispatcher.landed(landing(first, Verdict::Retry { after: None }));
+    settle(&mut dispatcher).await;
+    // As after a long run of events that are not wanted, which ended with the one that failed.
+    dispatcher.intake.interrupted();
+    assert!(dispatcher.next_launch(now).is_none());
+    assert!(dispatcher.wake_at(now, true, false) > now + Duration::from_millis(100));
+}
