@@ -33,7 +33,7 @@ use super::retry::RetrySchedule;
 
 use intake::Intake;
 use retries::Retries;
-use window::Window;
+use window::{Ended, Window};
 
 mod fetch;
 mod intake;
@@ -284,9 +284,16 @@ impl Dispatcher {
     }
 
     fn next_retry(&mut self) -> Option<Launch> {
-        let due = self.retries.start()?;
+        let due = loop {
+            let due = self.retries.start()?;
+            self.window.start_parked();
+            if self.filter.matches(&due.event.name) {
+                break due;
+            }
+            // Parked before the filter was changed, and no longer wanted.
+            self.window.finish_parked(due.seq, due.event.lanes, Ended::Succeeded);
+        };
         self.retry_is_next = false;
-        self.window.start_parked();
         let probe = self.breaker.started();
         let number = due.attempts.saturating_add(1);
         Some(Launch { event: due.event, number, parked: true, probe })

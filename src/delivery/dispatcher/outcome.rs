@@ -6,8 +6,6 @@ use crate::delivery::attempt::Verdict;
 use crate::delivery::breaker::Turn;
 use crate::journal::OutcomeKind;
 
-use super::window::Ended;
-
 impl Dispatcher {
     /// A request came back.
     pub(super) fn landed(&mut self, landing: Landing) {

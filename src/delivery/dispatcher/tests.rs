@@ -512,3 +512,22 @@ async fn who_may_take_nothing_does_not_ask_for_its_turn_again() {
     assert!(dispatcher.next_launch(now).is_none());
     assert!(dispatcher.wake_at(now, true, false) > now + Duration::from_millis(100));
 }
+
+#[tokio::test]
+async fn what_is_no_longer_wanted_is_not_tried_again() {
+    let receiver =
+        Receiver::start(|request| answer(if field(request, "key") == 0 { 500 } else { 200 })).await;
+    let mut bed = Bed::new();
+    bed.append(20, 4);
+    let running = bed.run(options(receiver.url())).await;
+    until(|| bed.status("crm").succeeded == 15 && bed.status("crm").blocked == 4).await;
+    running.stop(Stop::Drain).await;
+    let count = receiver.count();
+    let mut picky = options(receiver.url());
+    picky.filter = EventFilter::new(["*.created"]).unwrap();
+    let running = bed.run(picky).await;
+    bed.delivered("crm").await;
+    running.stop(Stop::Drain).await;
+    assert_eq!(receiver.count(), count);
+    assert_eq!(bed.status("crm").dead, 0);
+}
