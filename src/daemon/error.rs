@@ -39,6 +39,7 @@ impl DaemonError {
         match &self.0 {
             Kind::Capture(error) => error.is_not_set_up(),
             Kind::Source(error) => !error.findings().is_empty(),
+            Kind::Delivery(error) => error.is_configuration(),
             _ => false,
         }
     }
