@@ -33,7 +33,7 @@ use super::retry::RetrySchedule;
 
 use intake::Intake;
 use retries::Retries;
-use window::Window;
+use window::{Ended, Window};
 
 mod fetch;
 mod intake;
@@ -112,6 +112,8 @@ pub struct Dispatcher {
     disabled: bool,
     /// Why, until the journal knows.
     disable: Option<String>,
+    /// Whether the settlement on its way says so.
+    disabling: bool,
     /// Nothing is asked of the journal before.
     journal_pause: Option<Instant>,
 }
@@ -282,9 +284,16 @@ impl Dispatcher {
     }
 
     fn next_retry(&mut self) -> Option<Launch> {
-        let due = self.retries.start()?;
+        let due = loop {
+            let due = self.retries.start()?;
+            self.window.start_parked();
+            if self.filter.matches(&due.event.name) {
+                break due;
+            }
+            // Parked before the filter was changed, and no longer wanted.
+            self.window.finish_parked(due.seq, due.event.lanes, Ended::Succeeded);
+        };
         self.retry_is_next = false;
-        self.window.start_parked();
         let probe = self.breaker.started();
         let number = due.attempts.saturating_add(1);
         Some(Launch { event: due.event, number, parked: true, probe })
@@ -292,6 +301,7 @@ impl Dispatcher {
 
     /// Takes from the stream until an event may go.
     fn pull(&mut self) {
+        self.intake.resume();
         for _ in 0..TURN_EVENTS {
             if self.window.has_ready()
                 || self.window.held() >= HELD_EVENTS
@@ -343,8 +353,9 @@ impl Dispatcher {
             }
         }
         match self.journal_pause {
-            Some(until) => wake.max(until),
-            None => wake,
+            // Before, nothing is asked of the journal; then, whatever was refused is asked again.
+            Some(until) if until > now => until,
+            _ => wake,
         }
     }
 }

@@ -116,18 +116,12 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
             embedded(high, low)
         }
         [0x2002, high, low, ..] => embedded(high, low),
-        // Unspecified, loopback, IPv4-compatible.
-        [0, 0, 0, 0, 0, 0, _, _] => false,
-        [0x64, 0xFF9B, 1, ..] | [0x2001, 0xDB8, ..] => false,
+        // Documentation.
+        [0x2001, 0xDB8, ..] | [0x3FFF, 0..0x1000, ..] => false,
         // Teredo and other protocol assignments.
         [0x2001, second, ..] if second < 0x200 => false,
-        _ => {
-            !(address.is_multicast()
-                || address.is_unique_local()
-                || address.is_unicast_link_local()
-                // Site-local, deprecated but routed by some.
-                || segments[0] & 0xFFC0 == 0xFEC0)
-        }
+        // Of all the rest, only 2000::/3 was ever given to the public.
+        [first, ..] => first & 0xE000 == 0x2000,
     }
 }
 
@@ -162,6 +156,11 @@ mod tests {
             "2001:db8::1",
             "2001::1",
             "::7f00:1",
+            "::ffff:0:7f00:1",
+            "64:ff9b:1::1",
+            "100::1",
+            "3fff::1",
+            "5f00::1",
         ] {
             assert!(!is_public(private.parse().unwrap()), "{private}");
         }
@@ -173,6 +172,8 @@ mod tests {
             "2606:4700::1111",
             "::ffff:1.1.1.1",
             "2001:4860:4860::8888",
+            "3ffe::1",
+            "64:ff9b::101:101",
         ] {
             assert!(is_public(public.parse().unwrap()), "{public}");
         }

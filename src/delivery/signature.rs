@@ -130,7 +130,11 @@ impl Signer {
         if self.scheme != Scheme::Twenty {
             return Err(SignatureError::fixed_headers(self.scheme));
         }
-        (self.signature_name, self.timestamp_name) = prefixed_names(prefix)?;
+        let names = prefixed_names(prefix)?;
+        if names.0 == WEBHOOK_SIGNATURE {
+            return Err(SignatureError::taken_prefix(prefix));
+        }
+        (self.signature_name, self.timestamp_name) = names;
         Ok(self)
     }
 

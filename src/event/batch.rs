@@ -20,6 +20,15 @@ impl Lanes {
     /// No lane: ordered with nothing.
     pub const NONE: Lanes = Lanes { lanes: [0, 0], count: 0 };
 
+    /// Ordered with everything: what an endpoint got to see before is done with before it is sent,
+    /// and what comes after waits for it. Stands for a lane of its own wherever lanes are stored.
+    pub const BARRIER: Lanes = Lanes { lanes: [i64::MIN, 0], count: 1 };
+
+    /// Whether it is [`BARRIER`](Lanes::BARRIER).
+    pub fn is_barrier(&self) -> bool {
+        *self == Lanes::BARRIER
+    }
+
     /// One lane.
     pub fn one(lane: i64) -> Lanes {
         Lanes { lanes: [lane, 0], count: 1 }

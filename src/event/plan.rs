@@ -87,11 +87,6 @@ impl Plan {
         self.keys[column].strip_suffix(b":").unwrap_or_default()
     }
 
-    /// The lane of the table as a whole.
-    pub(super) fn table_lane(&self) -> i64 {
-        self.lane.lane()
-    }
-
     /// The lane of a record; a value that was not sent is taken from its old row. `None` where
     /// nothing tells the table's records apart.
     pub(super) fn lane(&self, row: TupleData<'_>, old: Option<TupleData<'_>>) -> Option<i64> {

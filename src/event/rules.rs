@@ -253,8 +253,8 @@ impl Row<'_> {
     }
 
     fn truncated(&self, batch: &mut EventBatch) -> Result<(), RuleError> {
-        let lanes = Lanes::one(self.plan.table_lane());
-        self.push(batch, Verb::Truncated, lanes, 0, |out| {
+        // Rows of the table lie on lanes of their own: only a barrier comes after all of them.
+        self.push(batch, Verb::Truncated, Lanes::BARRIER, 0, |out| {
             out.extend_from_slice(b"{}");
             Ok(())
         })

@@ -8,8 +8,10 @@ use crate::event::{Event, EventBatch, EventId, Lanes};
 
 use super::model::Seq;
 
-/// Bodies up to this size are copied out of their batch; a larger one keeps the batch in memory.
+/// Bodies up to this size are copied out of their batch. A larger one keeps the batch in memory,
+/// unless the batch is that many times as large: then a few bodies would keep far more than they are.
 const COPIED_BODY_BYTES: usize = 16 * 1024;
+const COPIED_BODY_SHARE: usize = 4;
 
 /// Consecutive events of the journal.
 #[derive(Debug)]
@@ -71,7 +73,9 @@ impl StoredBatch {
         let index = usize::try_from(seq.0.checked_sub(self.first_seq.0)?).ok()?;
         let event = self.events.events().get(index)?;
         let body = self.events.body(event);
-        let body = if body.len() <= COPIED_BODY_BYTES {
+        let copied = body.len() <= COPIED_BODY_BYTES
+            || body.len().saturating_mul(COPIED_BODY_SHARE) < self.bytes();
+        let body = if copied {
             Bytes::copy_from_slice(body)
         } else {
             Bytes::from_owner(BodyOf { batch: Arc::clone(self), index })
@@ -117,4 +121,35 @@ pub struct StoredEvent {
     pub committed_at_us: i64,
     /// Its JSON envelope, exactly as it is sent.
     pub body: Bytes,
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::event::id::TransactionTag;
+
+    use super::*;
+
+    #[test]
+    fn a_body_keeps_its_batch_only_where_it_is_much_of_it() {
+        let batch = |sizes: &[usize]| {
+            let mut events = EventBatch::default();
+            for (ordinal, &size) in (0..).zip(sizes) {
+                let id = EventId::new(1, ordinal, TransactionTag::new("test", 1, 1, 1, 1));
+                let write = |out: &mut Vec<u8>| {
+                    out.resize(out.len() + size, b'x');
+                    Ok::<_, ()>(())
+                };
+                events.push(id, "person.created".into(), Lanes::NONE, 0, write).unwrap();
+            }
+            Arc::new(StoredBatch::new(Seq(1), events))
+        };
+        for (sizes, kept) in
+            [(&[100_000][..], true), (&[100_000, 100_000], true), (&[20_000, 900_000], false)]
+        {
+            let batch = batch(sizes);
+            let event = batch.get(Seq(1)).unwrap();
+            assert_eq!(event.body.len(), sizes[0]);
+            assert_eq!(Arc::strong_count(&batch) > 1, kept, "{sizes:?}");
+        }
+    }
 }

@@ -23,11 +23,9 @@ impl Dispatcher {
 
     pub(super) fn fetch_due(&mut self) -> Reply<Due> {
         let (journal, endpoint) = (self.journal.clone(), self.endpoint);
+        let until_ms = self.retries.until_ms(unix_ms(SystemTime::now()));
         let (except, limit) = (self.retries.begin_fetch(), self.slots.max(8));
-        Box::pin(async move {
-            let now_ms = unix_ms(SystemTime::now());
-            journal.due_except(endpoint, now_ms, limit, &except).await
-        })
+        Box::pin(async move { journal.due_except(endpoint, until_ms, limit, &except).await })
     }
 
     pub(super) fn found_due(

@@ -87,6 +87,13 @@ impl Intake {
         self.state = State::Interrupted;
     }
 
+    /// The others had their turn.
+    pub(super) fn resume(&mut self) {
+        if self.state == State::Interrupted {
+            self.state = State::Going;
+        }
+    }
+
     pub(super) fn is_interrupted(&self) -> bool {
         self.state == State::Interrupted
     }

@@ -6,8 +6,6 @@ use crate::delivery::attempt::Verdict;
 use crate::delivery::breaker::Turn;
 use crate::journal::OutcomeKind;
 
-use super::window::Ended;
-
 impl Dispatcher {
     /// A request came back.
     pub(super) fn landed(&mut self, landing: Landing) {
@@ -126,6 +124,7 @@ impl Dispatcher {
             }
         };
         self.settlement = Some(settlement.clone());
+        self.disabling = self.disable.is_some();
         let (journal, endpoint, disable) =
             (self.journal.clone(), self.endpoint, self.disable.clone());
         Box::pin(async move {
@@ -147,7 +146,10 @@ impl Dispatcher {
             Err(error) => return self.pause(error, "write down what was delivered"),
         };
         let Some(settlement) = self.settlement.take() else { return Ok(()) };
-        self.disable = None;
+        // A refusal that came meanwhile is still to be written down.
+        if self.disabling {
+            self.disable = None;
+        }
         self.saved_cursor = settlement.cursor;
         self.saved_at = Instant::now();
         self.window.committed(&settled.freed_lanes, settled.next_due_ms.is_some());

@@ -1,8 +1,13 @@
 //! Deliveries that are due again, between the journal and a free slot. Plain data.
 
 use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
 
+use crate::delivery::retry::LONGEST_DELAY;
 use crate::journal::{Due, DueDelivery, Seq, Settled};
+
+/// Longer than any delay.
+const BELIEVED: Duration = LONGEST_DELAY.saturating_add(Duration::from_secs(24 * 3600));
 
 /// What is known of the endpoint's waiting deliveries.
 #[derive(Debug, Default)]
@@ -32,7 +37,15 @@ impl Retries {
     pub(super) fn wants_fetch(&self, now_ms: i64) -> bool {
         self.fetch.is_none()
             && self.queue.is_empty()
-            && self.next_due_ms.is_some_and(|due_ms| due_ms <= now_ms)
+            && self.next_due_ms.is_some_and(|due_ms| due_ms <= self.until_ms(now_ms))
+    }
+
+    /// Up to when what is due is to be asked for: up to now. But no retry is put off as long as
+    /// [`BELIEVED`]; one that seems to be was written down before the clock was set back.
+    pub(super) fn until_ms(&self, now_ms: i64) -> i64 {
+        let believed = i64::try_from(BELIEVED.as_millis()).unwrap_or(i64::MAX);
+        let beyond = now_ms.saturating_add(believed);
+        self.next_due_ms.filter(|&due_ms| due_ms > beyond).unwrap_or(now_ms)
     }
 
     /// When [`wants_fetch`](Retries::wants_fetch) is to be asked again.
@@ -190,5 +203,16 @@ mod tests {
         assert_eq!(retries.wakes_at_ms(), None, "the queue comes first");
         retries.start().unwrap();
         assert_eq!(retries.wakes_at_ms(), Some(400));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_puts_nothing_off_for_years() {
+        let week_ms = i64::try_from(LONGEST_DELAY.as_millis()).unwrap();
+        let retries = Retries::new(Some(week_ms));
+        assert!(!retries.wants_fetch(0));
+        assert_eq!(retries.until_ms(0), 0);
+        let retries = Retries::new(Some(2 * week_ms));
+        assert!(retries.wants_fetch(0));
+        assert_eq!(retries.until_ms(0), 2 * week_ms);
     }
 }

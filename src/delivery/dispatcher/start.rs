@@ -62,6 +62,7 @@ impl Dispatcher {
             looked_at: Instant::now(),
             disabled: state.disabled.is_some(),
             disable: None,
+            disabling: false,
             journal_pause: None,
         })
     }

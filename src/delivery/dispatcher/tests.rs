@@ -11,6 +11,7 @@ use url::Url;
 
 use super::*;
 use crate::capture::Position;
+use crate::delivery::attempt::Verdict;
 use crate::delivery::receiver::{Raw, Received, Receiver, answer, raw_receiver};
 use crate::event::id::TransactionTag;
 use crate::event::{EventBatch, EventId, Lanes};
@@ -439,4 +440,94 @@ async fn a_journal_that_ends_ends_the_dispatcher() {
     let error = running.task.await.unwrap().unwrap_err();
     assert!(!error.is_configuration());
     assert!(error.to_string().contains("crm"), "{error}");
+}
+
+/// A dispatcher that is not running, on as many events.
+async fn idle(bed: &mut Bed, count: i64, change: impl FnOnce(&mut EndpointOptions)) -> Dispatcher {
+    bed.append(count, count);
+    until(|| bed.journal.tail().last_seq() == Seq(count)).await;
+    let mut options = options("http://127.0.0.1:9/".parse().unwrap());
+    change(&mut options);
+    Dispatcher::start(options, bed.journal.clone()).await.unwrap()
+}
+
+fn landing(launch: Launch, verdict: Verdict) -> Landing {
+    let error = (verdict != Verdict::Succeeded).then(|| "no".to_owned());
+    let record = AttemptRecord {
+        seq: launch.event.seq,
+        attempt: launch.number,
+        started_at_ms: 1,
+        duration_us: 1,
+        status: None,
+        error,
+        response: None,
+    };
+    Landing { launch, attempt: Attempt { verdict, record } }
+}
+
+async fn settle(dispatcher: &mut Dispatcher) {
+    let settled = dispatcher.settle().await;
+    dispatcher.settled(settled).unwrap();
+}
+
+#[tokio::test]
+async fn gone_is_written_down_even_if_it_comes_during_a_settlement() {
+    let mut bed = Bed::new();
+    let mut dispatcher = idle(&mut bed, 2, |_| {}).await;
+    let now = Instant::now();
+    let first = dispatcher.next_launch(now).unwrap();
+    let second = dispatcher.next_launch(now).unwrap();
+    dispatcher.landed(landing(first, Verdict::Succeeded));
+    let settling = dispatcher.settle();
+    dispatcher.landed(landing(second, Verdict::Disable));
+    dispatcher.settled(settling.await).unwrap();
+    settle(&mut dispatcher).await;
+    assert_eq!(bed.status("crm").disabled.as_deref(), Some("no"));
+    assert!(dispatcher.is_drained());
+}
+
+#[tokio::test]
+async fn a_journal_error_is_waited_out_no_longer_than_said() {
+    let mut bed = Bed::new();
+    let mut dispatcher = idle(&mut bed, 1, |_| {}).await;
+    let now = Instant::now();
+    dispatcher.journal_pause = Some(now + JOURNAL_PAUSE);
+    assert_eq!(dispatcher.wake_at(now, true, false), now + JOURNAL_PAUSE);
+}
+
+#[tokio::test]
+async fn who_may_take_nothing_does_not_ask_for_its_turn_again() {
+    let mut bed = Bed::new();
+    let mut dispatcher = idle(&mut bed, 2, |options| {
+        options.ordering = Ordering::Strict;
+        options.retry = every(3_600_000, 1);
+    })
+    .await;
+    let now = Instant::now();
+    let first = dispatcher.next_launch(now).unwrap();
+    dispatcher.landed(landing(first, Verdict::Retry { after: None }));
+    settle(&mut dispatcher).await;
+    // As after a long run of events that are not wanted, which ended with the one that failed.
+    dispatcher.intake.interrupted();
+    assert!(dispatcher.next_launch(now).is_none());
+    assert!(dispatcher.wake_at(now, true, false) > now + Duration::from_millis(100));
+}
+
+#[tokio::test]
+async fn what_is_no_longer_wanted_is_not_tried_again() {
+    let receiver =
+        Receiver::start(|request| answer(if field(request, "key") == 0 { 500 } else { 200 })).await;
+    let mut bed = Bed::new();
+    bed.append(20, 4);
+    let running = bed.run(options(receiver.url())).await;
+    until(|| bed.status("crm").succeeded == 15 && bed.status("crm").blocked == 4).await;
+    running.stop(Stop::Drain).await;
+    let count = receiver.count();
+    let mut picky = options(receiver.url());
+    picky.filter = EventFilter::new(["*.created"]).unwrap();
+    let running = bed.run(picky).await;
+    bed.delivered("crm").await;
+    running.stop(Stop::Drain).await;
+    assert_eq!(receiver.count(), count);
+    assert_eq!(bed.status("crm").dead, 0);
 }

@@ -7,8 +7,11 @@
 //!   only by what is committed: after a crash a repeat never comes after a later event.
 //! - An event that is first on its lanes, while something is parked on one of them, is parked too.
 //!   So on each lane all that is parked is older than all that is here.
+//! - A barrier goes when all that was taken before it is settled or parked, and nothing here goes
+//!   before the barrier is. What is parked stands aside: it may go before, meanwhile or later. So
+//!   does a barrier that failed: an endpoint that refuses it still gets the rest.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use crate::delivery::endpoint::Ordering;
 use crate::event::Lanes;
@@ -26,6 +29,10 @@ pub(super) struct Window<T> {
     lanes: HashMap<i64, Lane>,
     /// May go, in the order in which they became free.
     ready: VecDeque<Seq>,
+    /// Those of the entries that everything else is ordered by.
+    barriers: BTreeSet<Seq>,
+    /// One of them leaves with the settlement on its way.
+    barrier_leaves: bool,
     /// First on their lanes, one of which has something parked.
     to_park: Vec<Seq>,
     /// Known since the last settlement.
@@ -118,6 +125,8 @@ impl<T> Window<T> {
             entries: BTreeMap::new(),
             lanes: HashMap::new(),
             ready: VecDeque::new(),
+            barriers: BTreeSet::new(),
+            barrier_leaves: false,
             to_park: Vec::new(),
             exits: Vec::new(),
             settling: 0,
@@ -151,6 +160,9 @@ impl<T> Window<T> {
                 entry.set_next(key, seq);
                 behind += 1;
             }
+        }
+        if self.ordering == Ordering::Record && lanes.is_barrier() {
+            self.barriers.insert(seq);
         }
         self.held += 1;
         self.held_bytes += bytes;
@@ -197,10 +209,30 @@ impl<T> Window<T> {
         self.parked_lanes
     }
 
-    /// Whether taking more from the stream is of no use: strict order holds everything back.
+    /// Whether taking more from the stream is of no use: strict order or a barrier holds
+    /// everything back.
     pub(super) fn is_barred(&self) -> bool {
-        self.ordering == Ordering::Strict
-            && (self.held > 0 || self.lanes.get(&STRICT).is_some_and(|lane| lane.parked > 0))
+        match self.ordering {
+            Ordering::Record => self.barrier_leaves || !self.barriers.is_empty(),
+            Ordering::Strict => {
+                self.held > 0 || self.lanes.get(&STRICT).is_some_and(|lane| lane.parked > 0)
+            }
+            Ordering::None => false,
+        }
+    }
+
+    /// Whether an event waits for a barrier, or is one and waits for what was taken before it.
+    fn is_held_back(&self, seq: Seq) -> bool {
+        match self.barriers.first() {
+            _ if self.barrier_leaves => true,
+            Some(&barrier) if barrier == seq => {
+                let is_first =
+                    self.entries.first_key_value().is_some_and(|(&first, _)| first == seq);
+                !is_first || self.settling > 0 || !self.locked.is_empty()
+            }
+            Some(&barrier) => barrier < seq,
+            None => false,
+        }
     }
 
     /// Whether an event may go.
@@ -288,7 +320,7 @@ impl<T> Window<T> {
         if entry.behind > 0 || !matches!(entry.phase, Phase::Held | Phase::ToPark) {
             return;
         }
-        let (mut locked, mut parked) = (false, false);
+        let (mut locked, mut parked) = (self.is_held_back(seq), false);
         for lane in entry.keys.as_slice().iter().filter_map(|key| self.lanes.get(key)) {
             locked |= lane.locked;
             parked |= lane.parked > 0;

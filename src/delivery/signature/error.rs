@@ -51,6 +51,13 @@ impl SignatureError {
         ))
     }
 
+    pub(super) fn taken_prefix(prefix: &str) -> SignatureError {
+        SignatureError(format!(
+            "{prefix:?} makes the headers of the scheme `standard`, whose signature is another one; \
+             choose another prefix"
+        ))
+    }
+
     pub(super) fn invalid_id() -> SignatureError {
         SignatureError("the event id holds characters that no header may carry".to_owned())
     }

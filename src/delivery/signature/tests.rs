@@ -139,3 +139,12 @@ fn generated_secrets_are_fit_for_their_scheme_and_differ() {
     }
     assert!("hmac".parse::<Scheme>().unwrap_err().to_string().contains("standard, twenty"));
 }
+
+#[test]
+fn no_prefix_writes_over_the_headers_of_another_scheme() {
+    let signer = Signer::new(Scheme::Twenty, &[SecretString::from("secret")]).unwrap();
+    for prefix in ["webhook", "Webhook"] {
+        let error = signer.clone().with_header_prefix(prefix).unwrap_err();
+        assert!(error.to_string().contains("another prefix"), "{error}");
+    }
+}

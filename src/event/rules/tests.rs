@@ -211,7 +211,7 @@ fn truncates() {
     let (name, lanes, body) = event(&relation, TRUNCATE);
     assert_eq!(name, "person.truncated");
     assert_eq!(body["data"], json!({}));
-    assert_eq!(lanes, [LaneHash::of(&[b"public", b"people"]).lane()]);
+    assert_eq!(lanes, Lanes::BARRIER.as_slice());
 }
 
 #[test]

@@ -67,6 +67,14 @@ impl<T> Window<T> {
         for key in locked {
             self.wake(key);
         }
+        if std::mem::take(&mut self.barrier_leaves) {
+            for seq in self.entries.keys().copied().collect::<Vec<_>>() {
+                self.decide(seq);
+            }
+        }
+        if let Some(&barrier) = self.barriers.first() {
+            self.decide(barrier);
+        }
     }
 
     /// Nothing at all waits in the journal: what was thought to be parked is gone, because it was
@@ -107,6 +115,7 @@ impl<T> Window<T> {
     fn leave(&mut self, seq: Seq, parks: bool, firsts: &mut Vec<Seq>) -> Lanes {
         let Some(entry) = self.entries.remove(&seq) else { return Lanes::NONE };
         self.settled = self.settled.max(seq);
+        self.barrier_leaves |= self.barriers.remove(&seq);
         if matches!(entry.phase, Phase::Held | Phase::ToPark) {
             self.held -= 1;
             self.held_bytes -= entry.bytes;

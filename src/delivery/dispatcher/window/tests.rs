@@ -134,6 +134,39 @@ fn lanes_thought_parked_are_freed_when_nothing_is() {
 }
 
 #[test]
+fn a_barrier_waits_for_all_before_it_and_all_behind_wait_for_its_commit() {
+    let mut window = window(Ordering::Record);
+    take(&mut window, 1, Lanes::one(10));
+    take(&mut window, 2, Lanes::one(10));
+    take(&mut window, 3, Lanes::BARRIER);
+    assert!(window.is_barred());
+    assert_eq!(started(&mut window), [1]);
+    window.finish(Seq(1), Ended::Succeeded);
+    window.settle();
+    window.committed(&[], false);
+    assert_eq!(started(&mut window), [2]);
+    window.finish(Seq(2), waiting(1));
+    window.settle();
+    assert!(started(&mut window).is_empty(), "2 is not written down yet");
+    window.committed(&[(10, 1)], true);
+    assert_eq!(started(&mut window), [3]);
+    // Taken although it is barred, as a start may do.
+    take(&mut window, 4, Lanes::one(20));
+    assert!(started(&mut window).is_empty());
+    window.finish(Seq(3), waiting(1));
+    window.settle();
+    assert!(window.is_barred() && started(&mut window).is_empty());
+    window.committed(&[(Lanes::BARRIER.as_slice()[0], 1)], true);
+    assert!(!window.is_barred());
+    assert_eq!(started(&mut window), [4]);
+    take(&mut window, 5, Lanes::BARRIER);
+    window.finish(Seq(4), Ended::Succeeded);
+    window.settle();
+    window.committed(&[], true);
+    assert_eq!(window.settle().parks, [Park { seq: Seq(5), lanes: Lanes::BARRIER }]);
+}
+
+#[test]
 fn what_is_passed_over_moves_the_cursor() {
     let mut window = window(Ordering::Record);
     window.skip(Seq(1));
@@ -189,7 +222,7 @@ impl Journal {
         }
         assert!(self.in_flight.iter().all(|seq| !self.parked.contains_key(seq)));
         let mut counts: HashMap<i64, u32> = HashMap::new();
-        for lane in (0..LANES).chain([STRICT]) {
+        for lane in (0..LANES).chain([STRICT, Lanes::BARRIER.as_slice()[0]]) {
             counts.insert(lane, 0);
         }
         for row in self.parked.values() {
@@ -230,6 +263,8 @@ struct World {
     /// The last event of each lane that was ever sent.
     sent: HashMap<i64, Seq>,
     delivered: BTreeSet<Seq>,
+    /// The last event and the last barrier sent straight from the stream.
+    fresh: (Seq, Seq),
 }
 
 impl World {
@@ -237,6 +272,7 @@ impl World {
         let mut rng = StdRng::seed_from_u64(seed);
         let events = (0..60)
             .map(|_| match rng.random_range(0..8) {
+                0 if rng.random_bool(0.3) => Lanes::BARRIER,
                 0 => Lanes::NONE,
                 1 | 2 => Lanes::two(rng.random_range(0..LANES), rng.random_range(0..LANES)),
                 _ => Lanes::one(rng.random_range(0..LANES)),
@@ -253,6 +289,7 @@ impl World {
             active: BTreeSet::new(),
             sent: HashMap::new(),
             delivered: BTreeSet::new(),
+            fresh: (Seq(0), Seq(0)),
         }
     }
 
@@ -271,7 +308,8 @@ impl World {
             98 if self.rng.random_bool(0.3) => self.crash(),
             _ => {}
         }
-        assert!(self.window.held() <= HELD);
+        // After a crash what was on its way is held again.
+        assert!(self.window.held() <= HELD + 2 * SLOTS);
         assert!(self.window.in_flight() + self.window.unsettled() <= 2 * SLOTS);
         assert_eq!(self.window.in_flight(), self.flying.len());
         assert_eq!(self.window.held(), self.window.held_bytes());
@@ -326,6 +364,16 @@ impl World {
         for &key in keys.as_slice() {
             let last = self.sent.insert(key, seq);
             assert!(last <= Some(seq), "{seq} is sent after {last:?} of lane {key}");
+        }
+        if !parked && self.ordering == Ordering::Record {
+            let (last, last_barrier) = &mut self.fresh;
+            assert!(*last_barrier <= seq, "{seq} is sent after the barrier {last_barrier}");
+            if self.events[usize::try_from(seq.0 - 1).unwrap()].is_barrier() {
+                assert!(*last <= seq, "the barrier {seq} is sent after {last}");
+                assert!(self.flying.iter().all(|(_, parked)| *parked), "{seq} is not alone");
+                *last_barrier = seq;
+            }
+            *last = (*last).max(seq);
         }
         self.flying.push((seq, parked));
     }
