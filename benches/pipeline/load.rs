@@ -67,8 +67,9 @@ pub(crate) async fn steady(
 ) -> Result<u64, Box<dyn Error>> {
     // The server sends only what is flushed; without this, that is when the WAL writer gets to it.
     client.batch_execute("set synchronous_commit = on").await?;
-    let insert =
-        client.prepare("insert into people select p.* from person(nextval('people_ids')) p").await?;
+    let insert = client
+        .prepare("insert into people select p.* from person(nextval('people_ids')) p")
+        .await?;
     let started = Instant::now();
     let step = Duration::from_secs(1) / per_second;
     let mut sent = 0u32;

@@ -62,6 +62,8 @@ const HELD_BYTES: usize = 4 << 20;
 const PARKED_LANES: usize = 100_000;
 /// Events looked at in one turn of the loop.
 const TURN_EVENTS: usize = 4_096;
+/// Between two words in the log about an endpoint that goes on failing.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 /// How long outcomes may gather while requests are on their way and nobody waits for them.
 const LINGER: Duration = Duration::from_millis(1);
 /// How often a cursor is saved that moves only over events which are not wanted.
@@ -116,6 +118,11 @@ pub struct Dispatcher {
     disabling: bool,
     /// Nothing is asked of the journal before.
     journal_pause: Option<Instant>,
+    /// When the log last said that the endpoint fails, and how many failures it hid since.
+    complained_at: Option<Instant>,
+    failures_unsaid: u32,
+    /// Whether too many records wait behind a failure to take more.
+    crowded: bool,
 }
 
 /// A request to be sent.
@@ -306,7 +313,7 @@ impl Dispatcher {
             if self.window.has_ready()
                 || self.window.held() >= HELD_EVENTS
                 || self.window.held_bytes() >= HELD_BYTES
-                || self.window.parked_lanes() >= PARKED_LANES
+                || self.is_crowded()
                 || self.window.is_barred()
             {
                 return;

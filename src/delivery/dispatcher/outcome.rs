@@ -53,6 +53,7 @@ impl Dispatcher {
             error,
             "an attempt failed"
         );
+        self.complain(now, error);
         if let Turn::Opened { cool_down } = self.breaker.failed(launch.probe, now) {
             tracing::warn!(
                 endpoint = &*self.name,
@@ -84,6 +85,23 @@ impl Dispatcher {
                 Ended::Dead { attempts }
             }
         }
+    }
+
+    /// Says at once that the endpoint fails, and then now and then that it still does: an operator
+    /// wants to know, but not of every attempt.
+    fn complain(&mut self, now: Instant, error: &str) {
+        self.failures_unsaid += 1;
+        if self.complained_at.is_some_and(|at| now < at + COMPLAIN_EVERY) {
+            return;
+        }
+        tracing::warn!(
+            endpoint = &*self.name,
+            failures = self.failures_unsaid,
+            error,
+            "the endpoint does not take events; they are sent again on its schedule"
+        );
+        self.complained_at = Some(now);
+        self.failures_unsaid = 0;
     }
 
     /// Whether a settlement should be sent now, none being on its way.

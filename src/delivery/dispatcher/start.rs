@@ -64,6 +64,9 @@ impl Dispatcher {
             disable: None,
             disabling: false,
             journal_pause: None,
+            complained_at: None,
+            failures_unsaid: 0,
+            crowded: false,
         })
     }
 }
