@@ -165,8 +165,8 @@ impl<S: ChangeSink> Follower<'_, S> {
         }
         let stream = self.start(replication)?;
         self.check_slot(&client)?;
-        self.sink.connected(&source, self.place.position).map_err(CaptureError::sink)?;
-        self.sink.caught_up_to(self.place.resume_lsn).map_err(CaptureError::sink)?;
+        let Place { position, resume_lsn } = self.place;
+        self.sink.connected(&source, position, resume_lsn).map_err(CaptureError::sink)?;
         if new {
             info!(
                 slot = options.slot,

@@ -33,7 +33,7 @@ const BUSY_BELOW: Duration = Duration::from_micros(150);
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// What is known of the stream, kept over reconnections.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Place {
     /// The last change yielded.
     pub(super) position: Option<Position>,
