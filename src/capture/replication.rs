@@ -20,6 +20,9 @@ use super::error::{CaptureError, Refusal};
 use super::position::{self, StartPoint};
 use super::session::{Place, Session};
 
+/// Between attempts to connect, at most.
+const LONGEST_DELAY: Duration = Duration::from_secs(10);
+
 /// What to follow.
 #[derive(Clone, Debug)]
 pub struct ReplicationOptions {
@@ -106,7 +109,7 @@ pub fn run_replication<S: ChangeSink>(
         place,
         source,
         accept_gap: options.accept_gap,
-        streamed: false,
+        got_on: false,
         worked: false,
     };
     let mut delay = Delay::default();
@@ -122,7 +125,7 @@ pub fn run_replication<S: ChangeSink>(
         if !may_pass {
             return Err(error);
         }
-        if std::mem::take(&mut follower.streamed) {
+        if std::mem::take(&mut follower.got_on) {
             delay = Delay::default();
         }
         let wait = delay.next();
@@ -141,9 +144,10 @@ struct Follower<'a, S: ChangeSink> {
     /// The source as last seen; none before the first connection of a new journal.
     source: Option<Source>,
     accept_gap: bool,
-    /// Whether the last connection came as far as streaming.
-    streamed: bool,
-    /// Whether any did.
+    /// Whether the last connection streamed for a while or brought something new. One that only
+    /// begins and breaks at the same change again is no reason to try the next at once.
+    got_on: bool,
+    /// Whether any came as far as streaming.
     worked: bool,
 }
 
@@ -181,11 +185,13 @@ impl<S: ChangeSink> Follower<'_, S> {
             "streaming from {}", options.connection
         );
         self.source = Some(source);
-        self.streamed = true;
         self.worked = true;
         self.accept_gap = false;
         self.progress.streaming.store(true, Ordering::Relaxed);
-        self.stream(client, stream)
+        let (began, place) = (Instant::now(), self.place);
+        let result = self.stream(client, stream);
+        self.got_on = began.elapsed() > LONGEST_DELAY || self.place != place;
+        result
     }
 
     /// Hazards 3, 4 and 33: is this the source the position belongs to, and does it reach there?
@@ -333,13 +339,13 @@ impl<S: ChangeSink> Follower<'_, S> {
     }
 }
 
-/// Grows from a quarter of a second to ten.
+/// Grows from a quarter of a second to [`LONGEST_DELAY`].
 #[derive(Default)]
 struct Delay(u32);
 
 impl Delay {
     fn next(&mut self) -> Duration {
-        let delay = Duration::from_millis(250 << self.0.min(6)).min(Duration::from_secs(10));
+        let delay = Duration::from_millis(250 << self.0.min(6)).min(LONGEST_DELAY);
         self.0 += 1;
         delay
     }
