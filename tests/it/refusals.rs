@@ -229,6 +229,16 @@ async fn a_publication_that_was_gone_for_a_while() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_publication_dropped_while_it_is_read() {
+    let fixture = Fixture::new().await;
+    let daemon = fixture.start().await;
+    fixture.deliver("Ada").await;
+    fixture.database.execute(&format!("drop publication {}", fixture.slot())).await;
+    fixture.insert("lost").await;
+    daemon.finished(PATIENCE).await.assert(REFUSED, &["publication", fixture.slot()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_cluster() {
     let fixture = Fixture::new().await;
     fixture.run_once().await;
