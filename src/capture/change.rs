@@ -95,11 +95,18 @@ pub trait ChangeSink {
     /// Why a change could not be taken; it ends capture.
     type Error: std::error::Error + Send + Sync + 'static;
 
-    /// The stream is about to begin, or to go on after an interruption, on this source, behind
-    /// `position`: the last change yielded, or none if the stream starts afresh. Nothing was
-    /// yielded from it yet; what was gathered before stays gathered.
-    fn connected(&mut self, source: &Source, position: Option<Position>)
-    -> Result<(), Self::Error>;
+    /// The stream is about to begin, or to go on after an interruption, on this source, at
+    /// `resume_lsn` and behind `position`: the last change yielded, or none if the stream starts
+    /// afresh. Nothing was yielded from it yet; what was gathered before stays gathered.
+    ///
+    /// A stream that starts afresh may start before [`durable_lsn`](ChangeSink::durable_lsn), which
+    /// must not be beyond `resume_lsn` any more afterwards. May wait.
+    fn connected(
+        &mut self,
+        source: &Source,
+        position: Option<Position>,
+        resume_lsn: Lsn,
+    ) -> Result<(), Self::Error>;
 
     /// One change at `position`, which is beyond every earlier one.
     fn change(

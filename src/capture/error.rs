@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::time::Duration;
 
 use crate::postgres::error::PgError;
 use crate::postgres::lsn::Lsn;
@@ -148,6 +149,7 @@ pub(super) enum Kind {
     NotSetUp { slot: String },
     Postgres { doing: &'static str, source: PgError },
     Protocol(String),
+    Stalled(Duration),
     Sink(Box<dyn Error + Send + Sync>),
 }
 
@@ -158,6 +160,11 @@ impl CaptureError {
 
     pub(super) fn protocol(message: impl Into<String>) -> CaptureError {
         CaptureError(Kind::Protocol(message.into()))
+    }
+
+    /// Nothing became durable for so long.
+    pub(super) fn stalled(since: Duration) -> CaptureError {
+        CaptureError(Kind::Stalled(since))
     }
 
     pub(super) fn not_set_up(slot: &str) -> CaptureError {
@@ -181,7 +188,11 @@ impl CaptureError {
 
     /// Whether the same may succeed after a while.
     pub(super) fn is_retryable(&self) -> bool {
-        matches!(&self.0, Kind::Postgres { source, .. } if source.is_retryable())
+        match &self.0 {
+            Kind::Postgres { source, .. } => source.is_retryable(),
+            Kind::Stalled(_) => true,
+            _ => false,
+        }
     }
 
     /// Whether it came from the connection at all, and not from what was said over it.
@@ -217,6 +228,12 @@ impl fmt::Display for CaptureError {
             Kind::Protocol(message) => {
                 write!(f, "the replication stream makes no sense: {message}")
             }
+            Kind::Stalled(since) => write!(
+                f,
+                "nothing could be made durable for {} seconds, so the stream is left for a moment, \
+                 as a server that is to shut down would wait for it",
+                since.as_secs()
+            ),
             Kind::Sink(error) => error.fmt(f),
         }
     }

@@ -22,6 +22,16 @@ pub struct StartPoint {
     pub resume_lsn: Lsn,
 }
 
+impl StartPoint {
+    /// How much of the log the server must have: a transaction that was taken in part ends beyond
+    /// the place to go on from. Where another history has none there, what it has instead would be
+    /// taken for known.
+    fn reached_lsn(&self) -> Lsn {
+        let beyond_commit = self.position.map(|taken| Lsn(taken.commit_lsn.0.saturating_add(1)));
+        beyond_commit.unwrap_or_default().max(self.resume_lsn)
+    }
+}
+
 /// Checks an earlier run's position against the server before the stream starts.
 ///
 /// `history` is the server's timeline history, asked for only where the timeline changed.
@@ -40,11 +50,9 @@ pub(super) fn check_before_start(
     if start.source.database_oid != database_oid {
         return Err(Refusal::ForeignDatabase { expected: start.source.database.clone() });
     }
-    if start.resume_lsn > system.xlogpos {
-        return Err(Refusal::AheadOfServer {
-            resume_lsn: start.resume_lsn,
-            server_lsn: system.xlogpos,
-        });
+    let reached_lsn = start.reached_lsn();
+    if reached_lsn > system.xlogpos {
+        return Err(Refusal::AheadOfServer { resume_lsn: reached_lsn, server_lsn: system.xlogpos });
     }
     if start.source.timeline == system.timeline {
         return Ok(());
@@ -54,11 +62,11 @@ pub(super) fn check_before_start(
         .iter()
         .find(|switch| switch.timeline == start.source.timeline)
         .map_or(Lsn::ZERO, |switch| switch.switch_lsn);
-    if start.resume_lsn > left_at {
+    if reached_lsn > left_at {
         return Err(Refusal::OtherTimeline {
             old: start.source.timeline,
             new: system.timeline,
-            resume_lsn: start.resume_lsn,
+            resume_lsn: reached_lsn,
             switch_lsn: left_at,
         });
     }
@@ -119,6 +127,22 @@ mod tests {
         for (timeline, resume_lsn) in [(1, 101), (2, 301), (9, 1)] {
             let start = start(timeline, resume_lsn);
             let refusal = check_before_start(&start, &system(7, 3, 400), 5, &history);
+            assert!(matches!(refusal, Err(Refusal::OtherTimeline { .. })), "{refusal:?}");
+        }
+    }
+
+    #[test]
+    fn a_transaction_taken_in_part_must_be_in_the_log() {
+        let mut start = start(1, 50);
+        start.position = Some(Position { commit_lsn: Lsn(90), ordinal: 7 });
+        let history = [switch(1, 100)];
+        assert_eq!(check_before_start(&start, &system(7, 1, 100), 5, &[]), Ok(()));
+        assert_eq!(check_before_start(&start, &system(7, 2, 200), 5, &history), Ok(()));
+        for commit_lsn in [100, 110] {
+            start.position = Some(Position { commit_lsn: Lsn(commit_lsn), ordinal: 7 });
+            let refusal = check_before_start(&start, &system(7, 1, 100), 5, &[]);
+            assert!(matches!(refusal, Err(Refusal::AheadOfServer { .. })), "{refusal:?}");
+            let refusal = check_before_start(&start, &system(7, 2, 200), 5, &history);
             assert!(matches!(refusal, Err(Refusal::OtherTimeline { .. })), "{refusal:?}");
         }
     }

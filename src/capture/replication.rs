@@ -10,6 +10,7 @@ use tracing::{info, warn};
 
 use crate::postgres::catalog::{self, OwnedRelation};
 use crate::postgres::connection::{self, Client, ConnectionOptions};
+use crate::postgres::error::{PgError, Stage};
 use crate::postgres::lsn::Lsn;
 use crate::postgres::relation::Relation;
 use crate::postgres::replication::{ReplicationClient, ReplicationStream, StartOptions};
@@ -19,6 +20,16 @@ use super::change::{ChangeSink, Source};
 use super::error::{CaptureError, Refusal};
 use super::position::{self, StartPoint};
 use super::session::{Place, Session};
+
+/// Between attempts to connect, at most.
+const LONGEST_DELAY: Duration = Duration::from_secs(10);
+
+/// How long an answer from the catalog may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// How soon an order to stop is noticed while waiting.
+const STOP_NOTICED_EVERY: Duration = Duration::from_millis(50);
+/// How long an answer is still waited for then.
+const LAST_CHANCE: Duration = Duration::from_secs(1);
 
 /// What to follow.
 #[derive(Clone, Debug)]
@@ -106,7 +117,7 @@ pub fn run_replication<S: ChangeSink>(
         place,
         source,
         accept_gap: options.accept_gap,
-        streamed: false,
+        got_on: false,
         worked: false,
     };
     let mut delay = Delay::default();
@@ -116,13 +127,16 @@ pub fn run_replication<S: ChangeSink>(
             Err(error) => error,
         };
         progress.streaming.store(false, Ordering::Relaxed);
+        if progress.is_stopping() && error.is_connection() {
+            break;
+        }
         // Once it worked, everything that the connection says is worth another try: a password
         // being rotated, a proxy being moved. Before that it is most likely a mistake.
         let may_pass = error.is_retryable() || (follower.worked && error.is_connection());
         if !may_pass {
             return Err(error);
         }
-        if std::mem::take(&mut follower.streamed) {
+        if std::mem::take(&mut follower.got_on) {
             delay = Delay::default();
         }
         let wait = delay.next();
@@ -141,9 +155,10 @@ struct Follower<'a, S: ChangeSink> {
     /// The source as last seen; none before the first connection of a new journal.
     source: Option<Source>,
     accept_gap: bool,
-    /// Whether the last connection came as far as streaming.
-    streamed: bool,
-    /// Whether any did.
+    /// Whether the last connection streamed for a while or brought something new. One that only
+    /// begins and breaks at the same change again is no reason to try the next at once.
+    got_on: bool,
+    /// Whether any came as far as streaming.
     worked: bool,
 }
 
@@ -151,10 +166,10 @@ impl<S: ChangeSink> Follower<'_, S> {
     /// One connection, from its start to its end.
     fn follow(&mut self) -> Result<(), CaptureError> {
         let options = self.options;
-        let client = self
-            .runtime
-            .block_on(connection::connect(&options.connection))
-            .map_err(CaptureError::while_doing("connecting"))?;
+        // Each host has its own limit.
+        let client =
+            unless_stopped(self.runtime, self.progress, connection::connect(&options.connection))
+                .map_err(CaptureError::while_doing("connecting"))?;
         let mut replication = ReplicationClient::connect(&options.connection)
             .map_err(CaptureError::while_doing("connecting for replication"))?;
         let source = self.check_source(&client, &mut replication)?;
@@ -165,8 +180,8 @@ impl<S: ChangeSink> Follower<'_, S> {
         }
         let stream = self.start(replication)?;
         self.check_slot(&client)?;
-        self.sink.connected(&source, self.place.position).map_err(CaptureError::sink)?;
-        self.sink.caught_up_to(self.place.resume_lsn).map_err(CaptureError::sink)?;
+        let Place { position, resume_lsn } = self.place;
+        self.sink.connected(&source, position, resume_lsn).map_err(CaptureError::sink)?;
         if new {
             info!(
                 slot = options.slot,
@@ -181,11 +196,13 @@ impl<S: ChangeSink> Follower<'_, S> {
             "streaming from {}", options.connection
         );
         self.source = Some(source);
-        self.streamed = true;
         self.worked = true;
         self.accept_gap = false;
         self.progress.streaming.store(true, Ordering::Relaxed);
-        self.stream(client, stream)
+        let (began, place) = (Instant::now(), self.place);
+        let result = self.stream(client, stream);
+        self.got_on = began.elapsed() > LONGEST_DELAY || self.place != place;
+        result
     }
 
     /// Hazards 3, 4 and 33: is this the source the position belongs to, and does it reach there?
@@ -196,10 +213,7 @@ impl<S: ChangeSink> Follower<'_, S> {
     ) -> Result<Source, CaptureError> {
         const DOING: &str = "asking the server who it is";
         let system = replication.identify_system().map_err(CaptureError::while_doing(DOING))?;
-        let info = self
-            .runtime
-            .block_on(catalog::server_info(client))
-            .map_err(CaptureError::while_doing(DOING))?;
+        let info = self.ask(DOING, catalog::server_info(client))?;
         if let Some(known) = &self.source {
             let history = if known.timeline == system.timeline {
                 Vec::new()
@@ -237,10 +251,7 @@ impl<S: ChangeSink> Follower<'_, S> {
     /// The slot, which must be there and usable; decides the start where a gap was accepted.
     fn slot(&mut self, client: &Client) -> Result<SlotInfo, CaptureError> {
         let name = &self.options.slot;
-        let slot = self
-            .runtime
-            .block_on(slot::slot(client, name))
-            .map_err(CaptureError::while_doing("looking at the replication slot"))?;
+        let slot = self.ask("looking at the replication slot", slot::slot(client, name))?;
         let Some(slot) = slot else {
             return Err(match &self.source {
                 None => CaptureError::not_set_up(name),
@@ -292,30 +303,34 @@ impl<S: ChangeSink> Follower<'_, S> {
 
     /// Hazard 3: now that nobody else can move the slot, was it moved before?
     fn check_slot(&mut self, client: &Client) -> Result<(), CaptureError> {
-        let slot = self
-            .runtime
-            .block_on(slot::slot(client, &self.options.slot))
-            .map_err(CaptureError::while_doing("looking at the replication slot"))?;
+        let slot =
+            self.ask("looking at the replication slot", slot::slot(client, &self.options.slot))?;
         let confirmed_lsn = slot.and_then(|slot| slot.confirmed_flush_lsn).unwrap_or_default();
         Ok(position::check_after_start(self.place.resume_lsn, confirmed_lsn)?)
     }
 
     fn stream(&mut self, client: Client, stream: ReplicationStream) -> Result<(), CaptureError> {
-        let (runtime, connection) = (self.runtime, &self.options.connection);
+        let (runtime, progress) = (self.runtime, self.progress);
+        let connection = &self.options.connection;
         let mut client = client;
         let mut resolve = move |relation: OwnedRelation| -> Result<Relation, CaptureError> {
             const DOING: &str = "reading a table's types from the catalog";
             if client.is_closed() {
-                client = runtime
-                    .block_on(connection::connect(connection))
+                client = unless_stopped(runtime, progress, connection::connect(connection))
                     .map_err(CaptureError::while_doing(DOING))?;
             }
-            runtime
-                .block_on(catalog::resolve_relation(&client, &relation))
-                .map_err(CaptureError::while_doing(DOING))
+            ask(runtime, progress, DOING, catalog::resolve_relation(&client, &relation))
         };
         let session = Session::new(stream, self.sink, &mut self.place, &mut resolve, self.progress);
         session.run().map_err(|error| self.explain(error))
+    }
+
+    fn ask<T>(
+        &self,
+        doing: &'static str,
+        question: impl Future<Output = Result<T, PgError>>,
+    ) -> Result<T, CaptureError> {
+        ask(self.runtime, self.progress, doing, question)
     }
 
     /// Hazards 11 and 21: what ended the stream may be the slot or the publication.
@@ -333,13 +348,53 @@ impl<S: ChangeSink> Follower<'_, S> {
     }
 }
 
-/// Grows from a quarter of a second to ten.
+/// Waits for the answer to a question, but not for ever (a lock on the catalog, a peer that is
+/// gone): the server hears nothing from us meanwhile.
+fn ask<T>(
+    runtime: &Handle,
+    progress: &Progress,
+    doing: &'static str,
+    question: impl Future<Output = Result<T, PgError>>,
+) -> Result<T, CaptureError> {
+    let question = async {
+        let answer = tokio::time::timeout(ANSWER_WITHIN, question).await;
+        answer.unwrap_or_else(|_| Err(no_answer()))
+    };
+    unless_stopped(runtime, progress, question).map_err(CaptureError::while_doing(doing))
+}
+
+/// Waits for the answer to a question, but not much beyond the order to stop.
+fn unless_stopped<T>(
+    runtime: &Handle,
+    progress: &Progress,
+    question: impl Future<Output = Result<T, PgError>>,
+) -> Result<T, PgError> {
+    let stopped = async {
+        while !progress.is_stopping() {
+            tokio::time::sleep(STOP_NOTICED_EVERY).await;
+        }
+        tokio::time::sleep(LAST_CHANCE).await;
+    };
+    runtime.block_on(async {
+        tokio::select! {
+            biased;
+            answer = question => answer,
+            () = stopped => Err(no_answer()),
+        }
+    })
+}
+
+fn no_answer() -> PgError {
+    PgError::timed_out("waited long enough", Stage::Command)
+}
+
+/// Grows from a quarter of a second to [`LONGEST_DELAY`].
 #[derive(Default)]
 struct Delay(u32);
 
 impl Delay {
     fn next(&mut self) -> Duration {
-        let delay = Duration::from_millis(250 << self.0.min(6)).min(Duration::from_secs(10));
+        let delay = Duration::from_millis(250 << self.0.min(6)).min(LONGEST_DELAY);
         self.0 += 1;
         delay
     }
@@ -348,8 +403,25 @@ impl Delay {
 fn sleep_unless_stopped(wait: Duration, progress: &Progress) {
     let until = Instant::now() + wait;
     while !progress.is_stopping() && Instant::now() < until {
-        thread::sleep(
-            Duration::from_millis(50).min(until.saturating_duration_since(Instant::now())),
-        );
+        thread::sleep(STOP_NOTICED_EVERY.min(until.saturating_duration_since(Instant::now())));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_does_not_answer_holds_up_no_stop() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let progress = Progress::default();
+        progress.stop();
+        let started = Instant::now();
+        let question = std::future::pending::<Result<(), PgError>>();
+        let error = ask(runtime.handle(), &progress, "asking", question).unwrap_err();
+        assert!(error.is_connection() && error.is_retryable(), "{error}");
+        assert!(started.elapsed() < Duration::from_secs(10));
+        // One that does is heard all the same.
+        ask(runtime.handle(), &progress, "asking", async { Ok(()) }).unwrap();
     }
 }

@@ -29,11 +29,15 @@ const GATHER: Duration = Duration::from_micros(100);
 /// Input that comes sooner than this after it was waited for means that the server is busy. Well
 /// below the time between events at a thousand a second, whose latency must not suffer.
 const BUSY_BELOW: Duration = Duration::from_micros(150);
+/// How long the stream is kept while nothing becomes durable. A server that is told to shut down
+/// waits for its readers to confirm everything, however long that takes, but lets go of one that
+/// has left.
+const LONGEST_STALL: Duration = Duration::from_secs(15);
 /// How long a stop waits for the last changes to become durable.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// What is known of the stream, kept over reconnections.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Place {
     /// The last change yielded.
     pub(super) position: Option<Position>,
@@ -57,6 +61,10 @@ pub(super) struct Session<'a, S: ChangeSink> {
     reported_lsn: Lsn,
     status_due: Instant,
     ask_due: Instant,
+    /// Whether there was no room downstream when it was last looked for.
+    full: bool,
+    /// When something became durable last, or nothing had to.
+    flowing_at: Instant,
 }
 
 impl<'a, S: ChangeSink> Session<'a, S> {
@@ -81,6 +89,8 @@ impl<'a, S: ChangeSink> Session<'a, S> {
             reported_lsn: Lsn::ZERO,
             status_due: now,
             ask_due: now + ASK_EVERY,
+            full: false,
+            flowing_at: now,
         }
     }
 
@@ -96,7 +106,8 @@ impl<'a, S: ChangeSink> Session<'a, S> {
             let idle = !self.stream.has_buffered();
             if idle || self.sink.is_full() {
                 let deadline = Instant::now() + NOTICE_EVERY;
-                if !self.sink.hand_over(deadline).map_err(CaptureError::sink)? {
+                self.full = !self.sink.hand_over(deadline).map_err(CaptureError::sink)?;
+                if self.full {
                     if self.progress.is_stopping() {
                         break;
                     }
@@ -178,10 +189,18 @@ impl<'a, S: ChangeSink> Session<'a, S> {
             reply_requested,
         };
         self.stream.send_status(status).map_err(CaptureError::while_doing(STREAMING))?;
-        self.status_due = Instant::now() + STATUS_EVERY;
+        let now = Instant::now();
+        let moved = flushed_lsn != self.reported_lsn;
+        if !self.full && (moved || flushed_lsn >= self.place.resume_lsn) {
+            self.flowing_at = now;
+        }
+        self.status_due = now + STATUS_EVERY;
         self.reported_lsn = flushed_lsn;
         self.progress.confirmed(flushed_lsn);
-        Ok(())
+        match now.duration_since(self.flowing_at) {
+            stalled if stalled > LONGEST_STALL => Err(CaptureError::stalled(stalled)),
+            _ => Ok(()),
+        }
     }
 
     /// Lets what was handed over become durable, tells the server, and says goodbye.

@@ -16,6 +16,9 @@ const FULL_BYTES: usize = 256 * 1024;
 /// How often a position that moves without events is written down.
 const QUIET_CHECKPOINT_EVERY: Duration = Duration::from_millis(50);
 
+/// How long one wait for room takes while nothing else is to be done.
+const ROOM_STEP: Duration = Duration::from_secs(1);
+
 /// What the rules need besides the source's identity, which only the connection tells.
 pub(super) struct RulesParts {
     pub(super) tables: Vec<TableRule>,
@@ -53,6 +56,20 @@ impl JournalSink {
             quiet_checkpoint_due: Instant::now(),
         }
     }
+
+    fn place(&self) -> Checkpoint {
+        Checkpoint { position: self.position, resume_lsn: self.resume_lsn }
+    }
+
+    /// Replaces a stored position, which may be ahead of the stream. Until that is durable, the
+    /// server must not be told anything, and the journal not be said to belong to this source: a
+    /// position that was refused there would pass after the next restart.
+    fn start_afresh(&mut self) -> Result<(), DaemonError> {
+        self.moved = true;
+        self.quiet_checkpoint_due = Instant::now();
+        while !self.hand_over(Instant::now() + ROOM_STEP)? {}
+        Ok(self.journal.make_durable()?)
+    }
 }
 
 impl ChangeSink for JournalSink {
@@ -62,10 +79,19 @@ impl ChangeSink for JournalSink {
         &mut self,
         source: &Source,
         position: Option<Position>,
+        resume_lsn: Lsn,
     ) -> Result<(), DaemonError> {
         // Usually what it is already. A stream that starts afresh may be behind it, and its changes
         // must not be taken for known ones after the next restart.
         self.position = position.unwrap_or_default();
+        self.moved |= resume_lsn != self.resume_lsn;
+        self.resume_lsn = resume_lsn;
+        let is_ahead = |stored: Checkpoint| {
+            stored.position != Position::default() || stored.resume_lsn > resume_lsn
+        };
+        if position.is_none() && self.journal.checkpoint().is_some_and(is_ahead) {
+            self.start_afresh()?;
+        }
         self.rules = Some(EventRules::new(RulesOptions {
             system_identifier: source.system_identifier,
             database_oid: source.database_oid,
@@ -120,13 +146,7 @@ impl ChangeSink for JournalSink {
                 None => {
                     self.moved = false;
                     self.quiet_checkpoint_due = Instant::now() + QUIET_CHECKPOINT_EVERY;
-                    Append {
-                        events: std::mem::take(&mut self.batch),
-                        checkpoint: Checkpoint {
-                            position: self.position,
-                            resume_lsn: self.resume_lsn,
-                        },
-                    }
+                    Append { events: std::mem::take(&mut self.batch), checkpoint: self.place() }
                 }
             };
             if let Err(append) = self.journal.append(append, deadline)? {
@@ -142,5 +162,49 @@ impl ChangeSink for JournalSink {
 
     fn durable_lsn(&self) -> Lsn {
         self.journal.durable_lsn()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::journal::JournalOptions;
+
+    use super::*;
+
+    fn source(timeline: u32) -> Source {
+        Source { system_identifier: 7, timeline, database: "crm".to_owned(), database_oid: 5 }
+    }
+
+    fn sink(journal: &Journal) -> JournalSink {
+        let parts = RulesParts { tables: Vec::new(), int8_as_string: false };
+        JournalSink::new(journal.clone(), "walhook".to_owned(), parts)
+    }
+
+    #[test]
+    fn a_stream_that_starts_further_back_is_not_durable_ahead_of_itself() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let options = JournalOptions::new(directory.path().join("walhook.db"));
+        let (journal, writer) = Journal::open(options).unwrap();
+        let mut sink = sink(&journal);
+        let position = Position { commit_lsn: Lsn(900), ordinal: 3 };
+        sink.connected(&source(1), None, Lsn(10)).unwrap();
+        sink.position = position;
+        sink.caught_up_to(Lsn(1000)).unwrap();
+        sink.quiet_checkpoint_due = Instant::now();
+        assert!(sink.hand_over(Instant::now()).unwrap());
+        journal.make_durable().unwrap();
+        assert_eq!(sink.durable_lsn(), Lsn(1000));
+
+        // On it goes after an interruption: nothing changes.
+        sink.connected(&source(1), Some(position), Lsn(1000)).unwrap();
+        assert_eq!(sink.durable_lsn(), Lsn(1000));
+
+        // The server was restored, and the loss accepted.
+        sink.connected(&source(2), None, Lsn(500)).unwrap();
+        assert_eq!(sink.durable_lsn(), Lsn(500));
+        let checkpoint = Checkpoint { position: Position::default(), resume_lsn: Lsn(500) };
+        assert_eq!(journal.checkpoint(), Some(checkpoint));
+        assert_eq!(journal.identity().unwrap().timeline, 2);
+        writer.stop().unwrap();
     }
 }

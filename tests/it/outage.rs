@@ -140,3 +140,21 @@ async fn a_slow_endpoint_costs_no_connection() {
     let after = slot_state(&client, workspace.slot()).await.unwrap().reader;
     assert_eq!(before, after, "the connection was lost: {}", daemon.stderr());
 }
+
+/// What the server cannot send it cannot send at the next attempt either, and each of them costs it
+/// the decoding of everything before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_breaks_at_once_is_tried_ever_more_rarely() {
+    let cluster = Arc::new(Cluster::start(&Options::new()).unwrap());
+    let sql = "create database ascii template template0 encoding 'SQL_ASCII' \
+               lc_collate 'C' lc_ctype 'C'";
+    Database::create_on(&cluster, "crm").await.execute(sql).await;
+    let database = Database::existing_on(&cluster, "ascii");
+    database.execute("create table counter (id serial primary key, name text)").await;
+    let receiver = Receiver::start().await;
+    let daemon = workspace(&database, &receiver).start(&database).await;
+    database.execute(r"insert into counter (name) values (E'\xff')").await;
+    daemon.says("22021", PATIENCE).await;
+    daemon.says("retry_in_ms=2000", PATIENCE).await;
+    daemon.stop().await;
+}

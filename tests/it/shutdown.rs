@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use walhook::throwaway::{Cluster, Options, StopMode};
 
-use crate::harness::{Answer, Counters, Database, Receiver, Workspace};
+use crate::harness::{Answer, Counters, Database, Receiver, Workspace, eventually};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 /// A server held up by a slot's reader waits for much longer than this.
@@ -46,6 +46,43 @@ async fn the_primary_s_fast_shutdown_is_not_held_up() {
     let requests = receiver
         .wait_until(PATIENCE, "every change", |requests| Counters::complete(requests, due))
         .await;
+    assert!(Counters::verify(&database, &requests).await.is_empty());
+    daemon.stop().await;
+}
+
+/// Nor by a journal that cannot be written: here another program has it locked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stuck_journal_does_not_hold_up_the_primary_s_fast_shutdown() {
+    let cluster = Arc::new(Cluster::start(&Options::new()).unwrap());
+    let database = Arc::new(Database::create_on(&cluster, "crm").await);
+    let receiver = Receiver::start().await;
+    let workspace = counting(&database, &receiver, "").await;
+    let daemon = workspace.start(&database).await;
+    database.execute("insert into counter values (1, 1)").await;
+    receiver.wait_for(1, PATIENCE).await;
+
+    // A reader that never confirmed anything is not waited for.
+    let client = database.client().await;
+    let sql = "select from pg_stat_replication where flush_lsn is not null";
+    eventually(PATIENCE, "the first change is confirmed", async || {
+        (!client.query(sql, &[]).await.unwrap().is_empty()).then_some(())
+    })
+    .await;
+
+    let journal = workspace.config_path().with_file_name("walhook.db");
+    let other = rusqlite::Connection::open(journal).unwrap();
+    other.busy_timeout(AT_ONCE).unwrap();
+    other.execute_batch("begin immediate").unwrap();
+    database.execute("insert into counter values (2, 1)").await;
+    daemon.says("cannot be written", PATIENCE).await;
+    let started = Instant::now();
+    cluster.stop(StopMode::Fast).unwrap();
+    let took = started.elapsed();
+    assert!(took < AT_ONCE * 3, "the server took {took:?} to stop; {}", daemon.stderr());
+    cluster.resume().unwrap();
+
+    other.execute_batch("rollback").unwrap();
+    let requests = receiver.wait_for(2, PATIENCE).await;
     assert!(Counters::verify(&database, &requests).await.is_empty());
     daemon.stop().await;
 }

@@ -7,6 +7,7 @@ use secrecy::ExposeSecret;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, timeout};
 use tokio_postgres::{Config, Connection, NoTls, SimpleQueryMessage};
 
 use super::socket::Socket;
@@ -178,8 +179,17 @@ async fn dial(options: &ConnectionOptions, round: &Round) -> io::Result<Socket> 
         None => tokio::net::lookup_host((name, port)).await?.collect(),
     };
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host's name has no address");
-    for address in addresses {
-        match TcpStream::connect(address).await {
+    let deadline = options.connect_timeout.map(|limit| Instant::now() + limit);
+    for (tried, address) in addresses.iter().enumerate() {
+        let connected = TcpStream::connect(address);
+        let connected = match deadline.map(|deadline| deadline - Instant::now()) {
+            None => connected.await,
+            // What does not answer must leave time for the others.
+            Some(left) => timeout(left / (addresses.len() - tried) as u32, connected)
+                .await
+                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+        };
+        match connected {
             Ok(stream) => {
                 options.socket.apply(SockRef::from(&stream))?;
                 return Ok(Socket::Tcp(stream));

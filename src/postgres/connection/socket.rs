@@ -20,14 +20,16 @@ pub(crate) struct SocketOptions {
 }
 
 impl Default for SocketOptions {
-    /// Notices within a minute that the peer is gone; the system's own default takes hours.
+    /// Notices within a minute that the peer is gone; the system's own default takes hours. It
+    /// takes both: as long as something we sent is not acknowledged, such as a status update, the
+    /// system sends no keepalives, and would go on repeating it for a quarter of an hour.
     fn default() -> SocketOptions {
         SocketOptions {
             keepalives: true,
             idle: Some(Duration::from_secs(30)),
             interval: Some(Duration::from_secs(10)),
             count: Some(3),
-            user_timeout: None,
+            user_timeout: Some(Duration::from_secs(60)),
         }
     }
 }
@@ -100,5 +102,20 @@ impl AsyncWrite for Socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Socket::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_is_gone_is_noticed_also_while_something_is_on_its_way() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let socket = SockRef::from(&stream);
+        SocketOptions::default().apply(socket).unwrap();
+        let limit = SockRef::from(&stream).tcp_user_timeout().unwrap();
+        assert_eq!(limit, Some(Duration::from_secs(60)));
     }
 }

@@ -100,15 +100,17 @@ enum Raw {
 }
 
 impl Socket {
-    /// Connects to one of the host's addresses.
+    /// Connects to one of the host's addresses. What does not answer leaves time for the others.
     pub(super) fn tcp(
         host: impl ToSocketAddrs,
         options: &SocketOptions,
         deadline: Instant,
     ) -> io::Result<Socket> {
         let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host's name has no address");
-        for address in host.to_socket_addrs()? {
-            match Socket::tcp_at(address, options, deadline) {
+        let addresses: Vec<SocketAddr> = host.to_socket_addrs()?.collect();
+        for (tried, address) in addresses.iter().enumerate() {
+            let share = left(deadline)? / (addresses.len() - tried) as u32;
+            match Socket::tcp_at(*address, options, Instant::now() + share) {
                 Ok(socket) => return Ok(socket),
                 Err(error) => failure = error,
             }
@@ -230,6 +232,24 @@ impl Write for Socket {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A listener whose queue is full answers nothing, as a firewall does that drops packets.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn an_address_that_does_not_answer_leaves_time_for_the_next() {
+        let silent = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        silent.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        silent.listen(0).unwrap();
+        let silent_at = silent.local_addr().unwrap().as_socket().unwrap();
+        let wait = Duration::from_millis(200);
+        let queued: Vec<_> =
+            std::iter::from_fn(|| TcpStream::connect_timeout(&silent_at, wait).ok()).collect();
+        let open = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let addresses = [silent_at, open.local_addr().unwrap()];
+        let deadline = Instant::now() + Duration::from_secs(2);
+        Socket::tcp(&addresses[..], &SocketOptions::default(), deadline).unwrap();
+        drop(queued);
+    }
 
     #[test]
     fn the_timeout_is_set_rarely_and_never_too_long() {
