@@ -106,25 +106,3 @@ pub(crate) async fn drop_slot(client: &Client, slot: &str) -> Result<(), Box<dyn
         }
     }
 }
-
-/// Waits until the reader of `slot` has confirmed everything up to `lsn`.
-pub(crate) async fn wait_confirmed(
-    client: &Client,
-    slot: &str,
-    lsn: &str,
-    patience: Duration,
-) -> Result<(), Box<dyn Error>> {
-    let sql = "select coalesce(confirmed_flush_lsn >= $2::text::pg_lsn, false)
-               from pg_replication_slots where slot_name = $1";
-    let deadline = Instant::now() + patience;
-    loop {
-        let row = client.query_one(sql, &[&slot, &lsn]).await?;
-        if row.get(0) {
-            return Ok(());
-        }
-        if Instant::now() > deadline {
-            return Err(format!("slot {slot} was not confirmed up to {lsn} in time").into());
-        }
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-}
