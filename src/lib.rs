@@ -42,6 +42,7 @@
 pub mod admin;
 pub mod capture;
 pub mod cli;
+mod clock;
 pub mod config;
 pub mod daemon;
 pub mod delivery;

@@ -1,8 +1,9 @@
 //! Findings, sizes and times as people read them.
 
 use std::fmt::Write as _;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use crate::clock::now_ms;
 pub(super) use crate::source::bytes;
 use crate::source::{Finding, Severity};
 
@@ -76,9 +77,8 @@ fn visible(text: &str) -> String {
 
 /// How long ago, roughly: `3 s ago`.
 pub(super) fn ago(at_ms: i64) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let at = Duration::from_millis(u64::try_from(at_ms).unwrap_or(0));
-    format!("{} ago", rough(now.saturating_sub(at)))
+    let since_ms = now_ms().saturating_sub(at_ms);
+    format!("{} ago", rough(Duration::from_millis(u64::try_from(since_ms).unwrap_or(0))))
 }
 
 /// A duration in its largest unit, or milliseconds.

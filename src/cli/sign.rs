@@ -1,12 +1,11 @@
 //! `walhook sign`: the headers for a body, as the daemon would send them.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use clap::Args;
 use secrecy::SecretString;
 
 use super::Failure;
 use super::input::{self, SecretArg, scheme};
+use crate::clock::now_ms;
 use crate::delivery::signature::{Scheme, Signer};
 
 /// What can be said after `walhook sign`.
@@ -96,10 +95,4 @@ impl SignArgs {
         }
         super::print(lines)
     }
-}
-
-/// The clock, in Unix milliseconds.
-pub(crate) fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -19,13 +19,14 @@ use rand::rngs::StdRng;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::clock::unix_ms;
 use crate::event::EventFilter;
 use crate::journal::{
     AttemptRecord, Due, EndpointId, Journal, JournalError, Seq, Settled, Settlement, StoredBatch,
     StoredEvent, TailWatcher,
 };
 
-use super::attempt::{Attempt, Sender, unix_ms};
+use super::attempt::{Attempt, Sender};
 use super::breaker::{Breaker, Permit};
 use super::endpoint::{EndpointOptions, Ordering};
 use super::error::DeliveryError;

@@ -7,12 +7,12 @@ use std::time::SystemTime;
 
 use hyper::header::HeaderMap;
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{Received, Verdict};
+use crate::clock::time_of_day;
 
 /// How many fields of a record are shown.
 const MAX_FIELDS: usize = 40;
@@ -114,7 +114,7 @@ impl Printer {
         envelope: Option<&Envelope<'_>>,
         again: bool,
     ) {
-        let time = clock(received.at);
+        let time = time_of_day(received.at);
         self.put(out, Style::Dim, &time);
         let (mark, style) = match (&received.verdict, received.status.is_success()) {
             (Verdict::Wrong(_), _) | (_, false) => (" ✗ ", Style::Bad),
@@ -232,13 +232,6 @@ fn event_style(event: &str) -> Style {
         Some("deleted" | "truncated") => Style::Gone,
         Some("updated") => Style::Changed,
         _ => Style::Name,
-    }
-}
-
-fn clock(at: SystemTime) -> String {
-    match Timestamp::try_from(at) {
-        Ok(at) => at.to_zoned(TimeZone::system()).strftime("%H:%M:%S%.3f").to_string(),
-        Err(_) => "--:--:--".into(),
     }
 }
 
