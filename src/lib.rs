@@ -51,4 +51,5 @@ pub mod journal;
 pub mod postgres;
 pub mod receiver;
 pub mod source;
+mod terminal;
 pub mod throwaway;

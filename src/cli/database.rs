@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::postgres::{Client, ConnectionOptions, connect};
 use crate::source::{Plan, Progress, SourceError, SourceOptions};
+use crate::terminal::one_line;
 
 use super::{Failure, report};
 
@@ -33,13 +34,13 @@ pub(super) async fn client(connection: &ConnectionOptions) -> Result<Client, Fai
 pub(super) fn print_plan(plan: &Plan) -> Result<(), Failure> {
     let mut text = String::new();
     for present in &plan.present {
-        text.push_str(&format!("-- {}\n", report::one_line(present)));
+        text.push_str(&format!("-- {}\n", one_line(present)));
     }
     if let Some(pending) = &plan.pending {
-        text.push_str(&format!("-- waits for {}\n", report::one_line(pending)));
+        text.push_str(&format!("-- waits for {}\n", one_line(pending)));
     }
     for step in &plan.steps {
-        text.push_str(&format!("-- {}\n{};\n", report::one_line(&step.reason), step.sql));
+        text.push_str(&format!("-- {}\n{};\n", one_line(&step.reason), step.sql));
     }
     if text.is_empty() {
         text.push_str("-- nothing to do\n");
@@ -56,7 +57,7 @@ pub(super) fn print_progress(progress: Progress) {
         Progress::Waiting(whom) => format!("waiting  {whom}"),
     };
     // a reader that closed the pipe does not stop what is being done
-    let _ = super::print(format!("{}\n", report::one_line(&line)));
+    let _ = super::print(format!("{}\n", one_line(&line)));
 }
 
 /// The failure behind an error, whose findings are printed one by one.

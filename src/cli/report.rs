@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::clock::now_ms;
 pub(super) use crate::source::bytes;
 use crate::source::{Finding, Severity};
+use crate::terminal::{self, one_line};
 
 /// How wide subjects are padded at most; a longer one pushes its sentence to the right.
 const SUBJECT_WIDTH: usize = 28;
@@ -40,7 +41,7 @@ fn painted(word: &str, severity: Severity, colour: bool) -> String {
         Severity::Warning => 33,
         Severity::Error => 31,
     };
-    format!("\u{1b}[{code}m{word}\u{1b}[0m")
+    terminal::painted(word, code)
 }
 
 /// `2 errors, 1 warning`, or that all is well.
@@ -63,13 +64,7 @@ pub(super) fn counted(count: usize, word: &str) -> String {
     }
 }
 
-/// The text with control characters made visible, so that a name cannot steer a terminal.
-pub(super) fn one_line(text: &str) -> String {
-    let visible = |c: char| if c.is_control() { c.escape_debug().to_string() } else { c.into() };
-    text.chars().map(visible).collect()
-}
-
-/// The same, but line breaks stay: a statement must remain what it is.
+/// What [`one_line`] makes of each line: a statement must remain what it is.
 fn visible(text: &str) -> String {
     let lines: Vec<String> = text.split('\n').map(one_line).collect();
     lines.join("\n")
