@@ -3,27 +3,14 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use crate::config::Config;
 use crate::postgres::{Client, ConnectionOptions, connect};
-use crate::source::{Plan, Progress, SourceError, SourceOptions};
+use crate::source::{Plan, Progress, SourceError};
 use crate::terminal::one_line;
 
 use super::{Failure, report};
 
 /// How long `setup` and `teardown` wait for other sessions.
 pub(super) const WAIT: Duration = Duration::from_secs(60);
-
-/// What the configuration wants in the database.
-pub(super) fn source_options(config: &Config) -> SourceOptions {
-    let tables = config.tables.iter();
-    SourceOptions {
-        slot: config.source.slot.clone(),
-        publication: config.source.publication.clone(),
-        tables: tables.map(|table| (table.schema.clone(), table.name.clone())).collect(),
-        failover: config.source.failover,
-        create: config.source.create,
-    }
-}
 
 /// Connects, or says why not.
 pub(super) async fn client(connection: &ConnectionOptions) -> Result<Client, Failure> {

@@ -23,13 +23,7 @@ pub(super) async fn source(
     source: &SourceConfig,
     tables: &[TableConfig],
 ) -> Result<(), DaemonError> {
-    let options = SourceOptions {
-        slot: source.slot.clone(),
-        publication: source.publication.clone(),
-        tables: tables.iter().map(|table| (table.schema.clone(), table.name.clone())).collect(),
-        failover: source.failover,
-        create: source.create,
-    };
+    let options = source.options(tables);
     loop {
         match once(source, &options).await {
             Ok(()) => return Ok(()),
