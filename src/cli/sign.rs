@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use super::Failure;
 use super::input::{self, SecretArg, scheme};
 use crate::clock::now_ms;
-use crate::delivery::signature::{Scheme, Signer};
+use crate::delivery::signature::{Scheme, Signer, TWENTY_PREFIX};
 
 /// What can be said after `walhook sign`.
 #[derive(Args, Debug)]
@@ -74,7 +74,7 @@ impl SignedArgs {
                 ["webhook-id", "webhook-timestamp", "webhook-signature"].map(String::from).into()
             }
             _ => {
-                let prefix = self.signature_header_prefix.as_deref().unwrap_or("X-Twenty-Webhook");
+                let prefix = self.signature_header_prefix.as_deref().unwrap_or(TWENTY_PREFIX);
                 vec![format!("{prefix}-Timestamp"), format!("{prefix}-Signature")]
             }
         }

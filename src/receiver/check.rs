@@ -6,7 +6,9 @@ use hyper::header::HeaderMap;
 use secrecy::SecretString;
 
 use crate::clock::unix_ms;
-use crate::delivery::signature::{DEFAULT_TOLERANCE, Scheme, SignatureError, Signer};
+use crate::delivery::signature::{
+    DEFAULT_TOLERANCE, Scheme, SignatureError, Signer, TWENTY_PREFIX,
+};
 
 /// Verifies with some secrets, each of which may be one of any scheme.
 #[derive(Debug)]
@@ -62,7 +64,7 @@ impl SignatureChecker {
         if let Some(prefix) = header_prefix {
             twenty = twenty.with_header_prefix(prefix)?;
         }
-        let prefix = header_prefix.unwrap_or("X-Twenty-Webhook");
+        let prefix = header_prefix.unwrap_or(TWENTY_PREFIX);
         Ok(SignatureChecker {
             schemes: vec![
                 Checked {
