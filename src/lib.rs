@@ -43,6 +43,9 @@
 //! Two small files serve several rooms and know none: `clock`, the time as it is stored and shown,
 //! and `terminal`, text that is safe to print.
 
+// Where nothing can fail the code is to show it, or to return an error; tests may unwrap.
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
+
 pub mod capture;
 pub mod cli;
 mod clock;
