@@ -4,7 +4,7 @@
 //! It pulls: an event is taken from the stream only when there is a slot to send it, so a slow
 //! endpoint costs no memory, and nobody but itself waits for it. What waits behind a failure lies in
 //! the journal. State that can be looked at without a clock or a network stands in files of its own:
-//! [`window`] (who must wait for whom), [`retries`] (what is due again), `breaker` (whether to send
+//! `window` (who must wait for whom), `retries` (what is due again), `breaker` (whether to send
 //! at all).
 
 use std::future::Future;
