@@ -131,7 +131,7 @@ path = "{journal}"
         let end = load::single_rows(&self.client, self.rows).await?;
         let rows = self.rows as f64;
         let recvlogical = self.pg_recvlogical(&limit, &end)?;
-        let (took, cpu, _) = self.into_journal(&slot, self.rows).await?;
+        let (took, cpu, _) = self.time_to_journal(&slot, self.rows).await?;
         load::drop_slot(&self.client, &limit).await?;
         let limit_rate = rows / recvlogical.as_secs_f64();
         let rate = rows / took.as_secs_f64();
@@ -144,7 +144,7 @@ path = "{journal}"
     }
 
     /// Runs the daemon until `rows` events are journaled: time, CPU and peak memory.
-    async fn into_journal(
+    async fn time_to_journal(
         &self,
         slot: &str,
         rows: usize,
@@ -241,7 +241,7 @@ path = "{journal}"
         let end = load::one_large(&self.client, LARGE_TRANSACTION).await?;
         let recvlogical = self.pg_recvlogical(&limit, &end)?;
         load::drop_slot(&self.client, &limit).await?;
-        let (took, cpu, peak) = self.into_journal(&slot, LARGE_TRANSACTION).await?;
+        let (took, cpu, peak) = self.time_to_journal(&slot, LARGE_TRANSACTION).await?;
         let rows = LARGE_TRANSACTION as f64;
         let (limit_rate, rate) = (rows / recvlogical.as_secs_f64(), rows / took.as_secs_f64());
         let report = &mut self.report;

@@ -301,7 +301,7 @@ impl<S: ChangeSink> Follower<'_, S> {
             })
     }
 
-    /// Hazard 3: now that nobody else can move the slot, was it moved before?
+    /// Now that nobody else can move the slot, was it moved before?
     fn check_slot(&mut self, client: &Client) -> Result<(), CaptureError> {
         let slot =
             self.ask("looking at the replication slot", slot::slot(client, &self.options.slot))?;

@@ -11,7 +11,7 @@ use crate::config::{Config, Flags, Needs};
 use crate::journal::Journal;
 use crate::source::{Finding, Severity, bytes, check};
 
-use super::{Failure, Globals, database, report};
+use super::{Failure, Globals, report};
 
 /// What can be said after `walhook check`.
 #[derive(Args, Debug)]
@@ -44,7 +44,7 @@ impl CheckArgs {
 }
 
 async fn look(config: &Config) -> Vec<Finding> {
-    let options = database::source_options(config);
+    let options = config.source.options(&config.tables);
     let (in_database, at_endpoints) = tokio::join!(
         check::run(&config.source.connection, &options),
         reach::endpoints(&config.endpoints)

@@ -3,26 +3,14 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use crate::config::Config;
 use crate::postgres::{Client, ConnectionOptions, connect};
-use crate::source::{Plan, Progress, SourceError, SourceOptions};
+use crate::source::{Plan, Progress, SourceError};
+use crate::terminal::one_line;
 
 use super::{Failure, report};
 
 /// How long `setup` and `teardown` wait for other sessions.
 pub(super) const WAIT: Duration = Duration::from_secs(60);
-
-/// What the configuration wants in the database.
-pub(super) fn source_options(config: &Config) -> SourceOptions {
-    let tables = config.tables.iter();
-    SourceOptions {
-        slot: config.source.slot.clone(),
-        publication: config.source.publication.clone(),
-        tables: tables.map(|table| (table.schema.clone(), table.name.clone())).collect(),
-        failover: config.source.failover,
-        create: config.source.create,
-    }
-}
 
 /// Connects, or says why not.
 pub(super) async fn client(connection: &ConnectionOptions) -> Result<Client, Failure> {
@@ -33,13 +21,13 @@ pub(super) async fn client(connection: &ConnectionOptions) -> Result<Client, Fai
 pub(super) fn print_plan(plan: &Plan) -> Result<(), Failure> {
     let mut text = String::new();
     for present in &plan.present {
-        text.push_str(&format!("-- {}\n", report::one_line(present)));
+        text.push_str(&format!("-- {}\n", one_line(present)));
     }
     if let Some(pending) = &plan.pending {
-        text.push_str(&format!("-- waits for {}\n", report::one_line(pending)));
+        text.push_str(&format!("-- waits for {}\n", one_line(pending)));
     }
     for step in &plan.steps {
-        text.push_str(&format!("-- {}\n{};\n", report::one_line(&step.reason), step.sql));
+        text.push_str(&format!("-- {}\n{};\n", one_line(&step.reason), step.sql));
     }
     if text.is_empty() {
         text.push_str("-- nothing to do\n");
@@ -56,7 +44,7 @@ pub(super) fn print_progress(progress: Progress) {
         Progress::Waiting(whom) => format!("waiting  {whom}"),
     };
     // a reader that closed the pipe does not stop what is being done
-    let _ = super::print(format!("{}\n", report::one_line(&line)));
+    let _ = super::print(format!("{}\n", one_line(&line)));
 }
 
 /// The failure behind an error, whose findings are printed one by one.

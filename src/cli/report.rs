@@ -1,10 +1,12 @@
 //! Findings, sizes and times as people read them.
 
 use std::fmt::Write as _;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use crate::clock::now_ms;
 pub(super) use crate::source::bytes;
 use crate::source::{Finding, Severity};
+use crate::terminal::{self, one_line};
 
 /// How wide subjects are padded at most; a longer one pushes its sentence to the right.
 const SUBJECT_WIDTH: usize = 28;
@@ -39,7 +41,7 @@ fn painted(word: &str, severity: Severity, colour: bool) -> String {
         Severity::Warning => 33,
         Severity::Error => 31,
     };
-    format!("\u{1b}[{code}m{word}\u{1b}[0m")
+    terminal::painted(word, code)
 }
 
 /// `2 errors, 1 warning`, or that all is well.
@@ -62,13 +64,7 @@ pub(super) fn counted(count: usize, word: &str) -> String {
     }
 }
 
-/// The text with control characters made visible, so that a name cannot steer a terminal.
-pub(super) fn one_line(text: &str) -> String {
-    let visible = |c: char| if c.is_control() { c.escape_debug().to_string() } else { c.into() };
-    text.chars().map(visible).collect()
-}
-
-/// The same, but line breaks stay: a statement must remain what it is.
+/// What [`one_line`] makes of each line: a statement must remain what it is.
 fn visible(text: &str) -> String {
     let lines: Vec<String> = text.split('\n').map(one_line).collect();
     lines.join("\n")
@@ -76,9 +72,8 @@ fn visible(text: &str) -> String {
 
 /// How long ago, roughly: `3 s ago`.
 pub(super) fn ago(at_ms: i64) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let at = Duration::from_millis(u64::try_from(at_ms).unwrap_or(0));
-    format!("{} ago", rough(now.saturating_sub(at)))
+    let since_ms = now_ms().saturating_sub(at_ms);
+    format!("{} ago", rough(Duration::from_millis(u64::try_from(since_ms).unwrap_or(0))))
 }
 
 /// A duration in its largest unit, or milliseconds.

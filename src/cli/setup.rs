@@ -28,7 +28,7 @@ impl SetupArgs {
 }
 
 async fn set_up(config: &Config, dry_run: bool) -> Result<(), Failure> {
-    let options = database::source_options(config);
+    let options = config.source.options(&config.tables);
     let client = database::client(&config.source.connection).await?;
     if dry_run {
         let plan = setup::plan(&client, &options).await.map_err(Failure::failed)?;

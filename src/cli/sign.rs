@@ -1,13 +1,12 @@
 //! `walhook sign`: the headers for a body, as the daemon would send them.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use clap::Args;
 use secrecy::SecretString;
 
 use super::Failure;
 use super::input::{self, SecretArg, scheme};
-use crate::delivery::signature::{Scheme, Signer};
+use crate::clock::now_ms;
+use crate::delivery::signature::{Scheme, Signer, TWENTY_PREFIX};
 
 /// What can be said after `walhook sign`.
 #[derive(Args, Debug)]
@@ -75,7 +74,7 @@ impl SignedArgs {
                 ["webhook-id", "webhook-timestamp", "webhook-signature"].map(String::from).into()
             }
             _ => {
-                let prefix = self.signature_header_prefix.as_deref().unwrap_or("X-Twenty-Webhook");
+                let prefix = self.signature_header_prefix.as_deref().unwrap_or(TWENTY_PREFIX);
                 vec![format!("{prefix}-Timestamp"), format!("{prefix}-Signature")]
             }
         }
@@ -96,10 +95,4 @@ impl SignArgs {
         }
         super::print(lines)
     }
-}
-
-/// The clock, in Unix milliseconds.
-pub(crate) fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -10,7 +10,7 @@ use crate::journal::{Journal, JournalStatus};
 use crate::postgres::connect;
 use crate::source::status::{DatabaseStatus, status};
 
-use super::{Failure, Globals, database};
+use super::{Failure, Globals};
 
 /// What can be said after `walhook status`.
 #[derive(Args, Debug)]
@@ -82,6 +82,6 @@ async fn look(config: &Config) -> Status {
 
 async fn in_database(config: &Config) -> Result<DatabaseStatus, String> {
     let client = connect(&config.source.connection).await.map_err(|error| error.to_string())?;
-    let options = database::source_options(config);
+    let options = config.source.options(&config.tables);
     status(&client, &options).await.map_err(|error| error.to_string())
 }

@@ -28,7 +28,7 @@ impl TeardownArgs {
 }
 
 async fn tear_down(config: &Config, dry_run: bool) -> Result<(), Failure> {
-    let options = database::source_options(config);
+    let options = config.source.options(&config.tables);
     let client = database::client(&config.source.connection).await?;
     if dry_run {
         let plan = teardown::plan(&client, &options).await.map_err(Failure::failed)?;

@@ -7,7 +7,8 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::Failure;
 use super::input;
-use super::sign::{SignedArgs, now_ms};
+use super::sign::SignedArgs;
+use crate::clock::now_ms;
 use crate::delivery::signature::{Signer, VerifyError};
 
 /// What can be said after `walhook verify`.

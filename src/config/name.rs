@@ -93,6 +93,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::postgres::sql::quote_table;
 
     #[test]
     fn reads_names_of_tables() {
@@ -138,9 +139,7 @@ mod tests {
     proptest! {
         #[test]
         fn quoting_a_name_gives_it_back(schema in "[^\0]+", table in "[^\0]+") {
-            let quote = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
-            let text = format!("{}.{}", quote(&schema), quote(&table));
-            prop_assert_eq!(parse_table(&text), Ok((schema, table)));
+            prop_assert_eq!(parse_table(&quote_table(&schema, &table)), Ok((schema, table)));
         }
     }
 }

@@ -10,6 +10,7 @@ use super::raw::{RawConfig, RawJournal, RawSource, RawTable};
 use super::secret_file::read_secret_file;
 use crate::delivery::EndpointOptions;
 use crate::postgres::connection::ConnectionOptions;
+use crate::source::SourceOptions;
 
 type Result<T, E = ConfigError> = std::result::Result<T, E>;
 
@@ -89,6 +90,19 @@ pub enum Needs {
     Tables,
     /// Also at least one endpoint.
     Everything,
+}
+
+impl SourceConfig {
+    /// What has to be there in the database to follow these tables.
+    pub fn options(&self, tables: &[TableConfig]) -> SourceOptions {
+        SourceOptions {
+            slot: self.slot.clone(),
+            publication: self.publication.clone(),
+            tables: tables.iter().map(|table| (table.schema.clone(), table.name.clone())).collect(),
+            failover: self.failover,
+            create: self.create,
+        }
+    }
 }
 
 impl Config {

@@ -27,7 +27,7 @@ pub(super) async fn source(
     source: &SourceConfig,
     tables: &[TableConfig],
 ) -> Result<(), DaemonError> {
-    let options = options(source, tables);
+    let options = source.options(tables);
     let mut said = String::new();
     for attempt in 0_u32.. {
         match once(source, &options).await {
@@ -50,7 +50,7 @@ pub(super) async fn source(
 /// word for a name that does not exist, or that the publication leaves out. The daemon goes on, for
 /// the sake of the other tables.
 pub(super) async fn warn_of_silent_tables(source: SourceConfig, tables: Vec<TableConfig>) {
-    let options = options(&source, &tables);
+    let options = source.options(&tables);
     loop {
         match silent_tables(&source, &options).await {
             Ok(findings) => {
@@ -72,16 +72,6 @@ async fn silent_tables(
 ) -> Result<Vec<Finding>, PgError> {
     let client = connect(&source.connection).await?;
     check::missing_changes(&client, options).await
-}
-
-fn options(source: &SourceConfig, tables: &[TableConfig]) -> SourceOptions {
-    SourceOptions {
-        slot: source.slot.clone(),
-        publication: source.publication.clone(),
-        tables: tables.iter().map(|table| (table.schema.clone(), table.name.clone())).collect(),
-        failover: source.failover,
-        create: source.create,
-    }
 }
 
 async fn once(source: &SourceConfig, options: &SourceOptions) -> Result<(), SourceError> {

@@ -1,7 +1,7 @@
 //! One HTTP request, and what its answer means.
 
 use std::error::Error as StdError;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use reqwest::{Client, Method, Request, Response, StatusCode};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
+use crate::clock::unix_ms;
 use crate::journal::{AttemptRecord, StoredEvent};
 
 use super::client::{ClientOptions, http_client};
@@ -312,12 +313,6 @@ fn percent_decode(text: &str) -> Vec<u8> {
         }
     }
     bytes
-}
-
-/// Milliseconds since the Unix epoch.
-pub(super) fn unix_ms(time: SystemTime) -> i64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

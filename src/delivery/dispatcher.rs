@@ -4,7 +4,7 @@
 //! It pulls: an event is taken from the stream only when there is a slot to send it, so a slow
 //! endpoint costs no memory, and nobody but itself waits for it. What waits behind a failure lies in
 //! the journal. State that can be looked at without a clock or a network stands in files of its own:
-//! [`window`] (who must wait for whom), [`retries`] (what is due again), `breaker` (whether to send
+//! `window` (who must wait for whom), `retries` (what is due again), `breaker` (whether to send
 //! at all).
 
 use std::future::Future;
@@ -19,13 +19,14 @@ use rand::rngs::StdRng;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::clock::unix_ms;
 use crate::event::EventFilter;
 use crate::journal::{
     AttemptRecord, Due, EndpointId, Journal, JournalError, Seq, Settled, Settlement, StoredBatch,
     StoredEvent, TailWatcher,
 };
 
-use super::attempt::{Attempt, Sender, unix_ms};
+use super::attempt::{Attempt, Sender};
 use super::breaker::{Breaker, Permit};
 use super::endpoint::{EndpointOptions, Ordering};
 use super::error::DeliveryError;
@@ -304,6 +305,21 @@ impl Dispatcher {
         let probe = self.breaker.started();
         let number = due.attempts.saturating_add(1);
         Some(Launch { event: due.event, number, parked: true, probe })
+    }
+
+    /// Whether so many records wait behind a failure that nothing new is taken.
+    fn is_crowded(&mut self) -> bool {
+        let crowded = self.window.parked_lanes() >= PARKED_LANES;
+        if crowded && !self.crowded {
+            tracing::warn!(
+                endpoint = &*self.name,
+                records = PARKED_LANES,
+                "that many records wait behind a failure: new events stay in the journal until \
+                 some of them are delivered or given up"
+            );
+        }
+        self.crowded = crowded;
+        crowded
     }
 
     /// Takes from the stream until an event may go.

@@ -33,7 +33,8 @@ pub const DEFAULT_TOLERANCE: Duration = Duration::from_secs(300);
 pub const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
-const TWENTY_PREFIX: &str = "X-Twenty-Webhook";
+/// What the names of the scheme `twenty` begin with unless something else is said.
+pub(crate) const TWENTY_PREFIX: &str = "X-Twenty-Webhook";
 
 type HmacSha256 = Hmac<Sha256>;
 

@@ -338,7 +338,7 @@ impl fmt::Debug for StopWriter {
 /// Reads how far the file is written.
 fn recover(db: &Connection, path: &Path) -> Result<(Written, Known), JournalError> {
     let failed = |error| JournalError::sqlite(path, "read", error);
-    let now_ms = writer::now_ms();
+    let now_ms = crate::clock::now_ms();
     let head = status::head(db).map_err(failed)?;
     let first: Option<i64> =
         db.query_row("SELECT min(seq) FROM events", (), |row| row.get(0)).map_err(failed)?;

@@ -22,7 +22,9 @@ pub fn quote_table(schema: &str, table: &str) -> String {
     format!("{}.{}", quote_ident(schema), quote_ident(table))
 }
 
-fn quoted(text: &str, quote: char) -> String {
+/// `text` between quotes, where nothing but a quote has a meaning of its own: a doubled one is one.
+/// That is all the grammar of the replication commands knows.
+pub(super) fn quoted(text: &str, quote: char) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push(quote);
     for c in text.chars().filter(|c| *c != '\0') {

@@ -1,11 +1,14 @@
 //! Verifying requests of any scheme, told apart by their headers.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use hyper::header::HeaderMap;
 use secrecy::SecretString;
 
-use crate::delivery::signature::{DEFAULT_TOLERANCE, Scheme, SignatureError, Signer};
+use crate::clock::unix_ms;
+use crate::delivery::signature::{
+    DEFAULT_TOLERANCE, Scheme, SignatureError, Signer, TWENTY_PREFIX,
+};
 
 /// Verifies with some secrets, each of which may be one of any scheme.
 #[derive(Debug)]
@@ -61,7 +64,7 @@ impl SignatureChecker {
         if let Some(prefix) = header_prefix {
             twenty = twenty.with_header_prefix(prefix)?;
         }
-        let prefix = header_prefix.unwrap_or("X-Twenty-Webhook");
+        let prefix = header_prefix.unwrap_or(TWENTY_PREFIX);
         Ok(SignatureChecker {
             schemes: vec![
                 Checked {
@@ -89,8 +92,7 @@ impl SignatureChecker {
         if self.is_none() {
             return Verdict::NotChecked;
         }
-        let now_ms = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-        let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
+        let now_ms = unix_ms(at);
         let mut genuine = Vec::new();
         for checked in &self.schemes {
             if !headers.contains_key(&checked.signature_header) {
@@ -121,6 +123,8 @@ impl SignatureChecker {
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use super::*;
 
     const STANDARD: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";

@@ -7,12 +7,13 @@ use std::time::SystemTime;
 
 use hyper::header::HeaderMap;
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{Received, Verdict};
+use crate::clock::time_of_day;
+use crate::terminal::{one_line, painted};
 
 /// How many fields of a record are shown.
 const MAX_FIELDS: usize = 40;
@@ -114,7 +115,7 @@ impl Printer {
         envelope: Option<&Envelope<'_>>,
         again: bool,
     ) {
-        let time = clock(received.at);
+        let time = time_of_day(received.at);
         self.put(out, Style::Dim, &time);
         let (mark, style) = match (&received.verdict, received.status.is_success()) {
             (Verdict::Wrong(_), _) | (_, false) => (" ✗ ", Style::Bad),
@@ -123,12 +124,14 @@ impl Printer {
         };
         self.put(out, style, mark);
         match envelope {
-            Some(envelope) => self.put(out, event_style(&envelope.event), &clean(&envelope.event)),
-            None => out.push_str(&clean(&format!("{} {}", received.method, received.path))),
+            Some(envelope) => {
+                self.put(out, event_style(&envelope.event), &one_line(&envelope.event))
+            }
+            None => out.push_str(&one_line(&format!("{} {}", received.method, received.path))),
         }
         if let Some(id) = received.id() {
             out.push_str("  ");
-            self.put(out, Style::Dim, &clean(id));
+            self.put(out, Style::Dim, &one_line(id));
         }
         if let Some(after) = envelope.and_then(|envelope| after_commit(envelope, received.at)) {
             self.put(out, Style::Dim, &format!("  {after} after the commit"));
@@ -143,7 +146,7 @@ impl Printer {
             self.put(out, Style::Bad, &format!("  answered {}", received.status.as_u16()));
         }
         if let Some(note) = &received.note {
-            self.put(out, Style::Bad, &format!("  {}", clean(note)));
+            self.put(out, Style::Bad, &format!("  {}", one_line(note)));
         }
         out.push('\n');
     }
@@ -168,12 +171,12 @@ impl Printer {
         let width = shown
             .iter()
             .take(MAX_FIELDS)
-            .map(|(name, _)| clean(name).chars().count())
+            .map(|(name, _)| one_line(name).chars().count())
             .max()
             .unwrap_or_default()
             .min(32);
         for (name, value) in shown.iter().take(MAX_FIELDS) {
-            let name_shown = clean(name);
+            let name_shown = one_line(name);
             out.push_str("    ");
             self.put(out, Style::Name, &name_shown);
             let padding = width.saturating_sub(name_shown.chars().count());
@@ -207,7 +210,7 @@ impl Printer {
         {
             for (name, value) in members.iter().take(MAX_FIELDS) {
                 out.push_str("    ");
-                self.put(out, Style::Name, &clean(name));
+                self.put(out, Style::Name, &one_line(name));
                 let _ = writeln!(out, "  {}", short(value.get()));
             }
             return;
@@ -217,12 +220,11 @@ impl Printer {
     }
 
     fn put(&self, out: &mut String, style: Style, text: &str) {
-        // Writing to a String cannot fail.
-        let _ = if self.colour {
-            write!(out, "\x1b[{}m{text}\x1b[0m", style.sgr())
+        if self.colour {
+            out.push_str(&painted(text, style.sgr()));
         } else {
-            out.write_str(text)
-        };
+            out.push_str(text);
+        }
     }
 }
 
@@ -232,13 +234,6 @@ fn event_style(event: &str) -> Style {
         Some("deleted" | "truncated") => Style::Gone,
         Some("updated") => Style::Changed,
         _ => Style::Name,
-    }
-}
-
-fn clock(at: SystemTime) -> String {
-    match Timestamp::try_from(at) {
-        Ok(at) => at.to_zoned(TimeZone::system()).strftime("%H:%M:%S%.3f").to_string(),
-        Err(_) => "--:--:--".into(),
     }
 }
 
@@ -255,28 +250,10 @@ fn after_commit(envelope: &Envelope<'_>, at: SystemTime) -> Option<String> {
     }
 }
 
-/// On one line, with what could move a terminal's cursor escaped.
-fn clean(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() || is_direction(c) {
-            out.extend(c.escape_unicode());
-        } else {
-            out.push(c);
-        }
-    }
-    out
-}
-
-/// Characters that reorder the text around them.
-fn is_direction(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
 fn short(text: &str) -> String {
     match text.char_indices().nth(MAX_VALUE_CHARS) {
-        Some((end, _)) => format!("{}…", clean(&text[..end])),
-        None => clean(text),
+        Some((end, _)) => format!("{}…", one_line(&text[..end])),
+        None => one_line(text),
     }
 }
 

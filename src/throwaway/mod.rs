@@ -3,7 +3,7 @@
 //! [`Cluster::start`] finds the machine's server binaries, makes a data directory below the
 //! temporary folder and starts a server on a free loopback port and on a unix socket of its own.
 //! Dropping the cluster stops the server and removes everything. When the owning process dies in
-//! any other way, SIGKILL included, a watchdog does the same: see [`workshop`].
+//! any other way, SIGKILL included, a watchdog does the same: see `workshop`.
 //!
 //! Every call here blocks, for a second or so at most when it makes or starts a server; from async
 //! code use `spawn_blocking` where that matters.

@@ -238,13 +238,10 @@ async fn servers_that_cannot_are_told_apart() {
     );
     let error = set_up(&database, &options).await.unwrap_err();
     assert!(error.to_string().contains("wal_level"), "{error}");
-    let (ascii, connection) = tokio_postgres::connect(&cluster.url("ascii"), NoTls).await.unwrap();
-    tokio::spawn(connection);
-    let findings = check::check(&ascii, &options).await.unwrap();
+    let findings = checked(&Database::existing_on(&cluster, "ascii"), &options).await;
     assert_found(&findings, Severity::Warning, "SQL_ASCII", "UTF8");
 }
 
-/// Hazard 11.
 #[tokio::test]
 async fn a_lost_slot_is_found() {
     let cluster = Options::new()
@@ -289,9 +286,7 @@ async fn a_standby_is_told_apart() {
     let database = Database::create_on(&primary, "main").await;
     database.execute("create table a (id int primary key)").await;
     let standby = Arc::new(primary.standby(&Options::new()).unwrap());
-    let (client, connection) =
-        tokio_postgres::connect(&standby.url("postgres"), NoTls).await.unwrap();
-    tokio::spawn(connection);
+    let client = Database::existing_on(&standby, "postgres").client().await;
     let options = options(&database, &[]);
     let findings = check::check(&client, &options).await.unwrap();
     assert!(findings.iter().any(|finding| finding.sentence.contains("this is a standby")));

@@ -47,9 +47,7 @@ async fn kills_under_load_lose_nothing() {
     load.stop().await;
     let daemon = workspace.spawn();
     let due = Counters::events_due(&database).await;
-    let requests = receiver
-        .wait_until(PATIENCE, "every change", |requests| Counters::complete(requests, due))
-        .await;
+    let requests = Counters::arrived(&database, &receiver, PATIENCE).await;
     daemon.stop().await;
 
     let repeats = Counters::verify(&database, &requests).await;

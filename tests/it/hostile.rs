@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use walhook::postgres::sql::quote_ident;
 
 use crate::harness::{Answer, Database, Receiver, Workspace, finish};
 
@@ -15,14 +16,10 @@ const TABLE: &str = "we\"ird ta'ble\n;--\\ 名前 \u{1F418}";
 const KEY: &str = "the \"key\"\n";
 const COLUMN: &str = "col'umn\t\"}],\\u0000 é";
 
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn odd_names_and_values_arrive_as_they_are() {
     let database = Database::create().await;
-    let (table, key, column) = (quoted(TABLE), quoted(KEY), quoted(COLUMN));
+    let (table, key, column) = (quote_ident(TABLE), quote_ident(KEY), quote_ident(COLUMN));
     database.execute("create schema \"Sche.ma\"").await;
     let create =
         format!("create table \"Sche.ma\".{table} ({key} text primary key, {column} text)");

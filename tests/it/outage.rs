@@ -39,10 +39,7 @@ async fn a_crash_of_the_server_is_survived() {
     assert!(daemon.is_running(), "it gave up: {}", daemon.stderr());
     load.stop().await;
 
-    let due = Counters::events_due(&database).await;
-    let requests = receiver
-        .wait_until(PATIENCE, "every change", |requests| Counters::complete(requests, due))
-        .await;
+    let requests = Counters::arrived(&database, &receiver, PATIENCE).await;
     daemon.stop().await;
     let repeats = Counters::verify(&database, &requests).await;
     assert!(repeats.is_empty(), "a server that comes back is no reason to repeat: {repeats:?}");
@@ -74,10 +71,7 @@ async fn a_receiver_that_was_down_gets_everything() {
     receiver.answer(|_| Answer::Status(200));
     load.stop().await;
 
-    let due = Counters::events_due(&database).await;
-    let requests = receiver
-        .wait_until(PATIENCE, "every change", |requests| Counters::complete(requests, due))
-        .await;
+    let requests = Counters::arrived(&database, &receiver, PATIENCE).await;
     daemon.stop().await;
     Counters::verify(&database, &requests).await;
     receiver.assert_all_signed();

@@ -1,78 +1,21 @@
 //! What events say of rows equals what `to_jsonb` makes of them, with the server itself as the
 //! judge.
 
-mod cluster;
 mod types;
 
 use std::collections::HashMap;
-use std::pin::Pin;
 use std::sync::Arc;
 
-use cluster::Cluster;
 use serde_json::Value;
-use tokio_postgres::Client;
 use walhook::capture::change::{Change, Position, Transaction};
 use walhook::event::{EventBatch, EventRules, RulesOptions, TableRule};
+use walhook::postgres::catalog::{OwnedRelation, resolve_relation};
 use walhook::postgres::lsn::Lsn;
-use walhook::postgres::pgoutput::{LogicalMessage, RelationMessage, decode};
-use walhook::postgres::relation::{Column, Relation, RelationId, TypeKind};
+use walhook::postgres::pgoutput::{LogicalMessage, decode};
+use walhook::postgres::relation::{Relation, RelationId};
+use walhook::postgres::{Client, connect};
 
-/// What `to_jsonb` distinguishes, worked out from the catalog.
-fn kind(client: &Client, oid: u32) -> Pin<Box<dyn Future<Output = TypeKind> + '_>> {
-    Box::pin(async move {
-        match oid {
-            16 => return TypeKind::Bool,
-            20 => return TypeKind::Int8,
-            21 | 23 | 700 | 701 | 1700 => return TypeKind::Number,
-            114 | 3802 => return TypeKind::Json,
-            1114 => return TypeKind::Timestamp,
-            1184 => return TypeKind::TimestampTz,
-            _ => {}
-        }
-        let query = "select t.typbasetype, t.typrelid, e.typdelim, \
-                     case when t.typsubscript = 'array_subscript_handler'::regproc \
-                     then t.typelem else 0 end \
-                     from pg_type t left join pg_type e on e.oid = t.typelem where t.oid = $1";
-        let row = client.query_one(query, &[&oid]).await.unwrap();
-        let (base, table, element): (u32, u32, u32) = (row.get(0), row.get(1), row.get(3));
-        if base != 0 {
-            kind(client, base).await
-        } else if element != 0 {
-            let delimiter = row.get::<_, i8>(2).cast_unsigned();
-            TypeKind::Array { element: Arc::new(kind(client, element).await), delimiter }
-        } else if table != 0 {
-            let query = "select attname::text, atttypid from pg_attribute \
-                         where attrelid = $1 and attnum > 0 and not attisdropped order by attnum";
-            let mut attributes = Vec::new();
-            for row in client.query(query, &[&table]).await.unwrap() {
-                attributes.push((row.get(0), kind(client, row.get(1)).await));
-            }
-            TypeKind::Composite(Arc::new(attributes))
-        } else {
-            TypeKind::Text
-        }
-    })
-}
-
-async fn relation(client: &Client, message: RelationMessage<'_>) -> Arc<Relation> {
-    let mut columns = Vec::new();
-    for column in message.columns.iter() {
-        columns.push(Column {
-            name: column.name.into(),
-            in_replica_identity: column.in_replica_identity,
-            type_oid: column.type_oid,
-            kind: kind(client, column.type_oid).await,
-        });
-    }
-    Arc::new(Relation {
-        id: message.id,
-        schema: message.schema.into(),
-        name: message.name.into(),
-        replica_identity: message.replica_identity,
-        columns,
-        key: vec![0],
-    })
-}
+use crate::harness::Database;
 
 /// The envelopes of everything a slot has, through decoder and rules. Every table is captured
 /// under its own name.
@@ -98,7 +41,7 @@ async fn envelopes(client: &Client) -> Vec<Value> {
         int8_as_string: false,
         message_prefix: "walhook".into(),
     });
-    let changes = "select data from pg_logical_slot_get_binary_changes('s', null, null, \
+    let changes = "select data from pg_logical_slot_get_binary_changes(current_database(), null, null, \
                    'proto_version', '1', 'publication_names', 'p', 'messages', 'true')";
     let mut batch = EventBatch::default();
     let mut relations: HashMap<RelationId, Arc<Relation>> = HashMap::new();
@@ -115,7 +58,9 @@ async fn envelopes(client: &Client) -> Vec<Value> {
                 continue;
             }
             LogicalMessage::Relation(message) => {
-                relations.insert(message.id, relation(client, message).await);
+                let message = OwnedRelation::from(&message);
+                let relation = resolve_relation(client, &message).await.unwrap();
+                relations.insert(message.id, Arc::new(relation));
                 continue;
             }
             LogicalMessage::Insert { relation, new } => {
@@ -146,17 +91,19 @@ async fn batch_execute(client: &Client, sql: &str) {
     client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql:.200}: {error:?}"));
 }
 
-async fn start() -> (Cluster, Client) {
-    let cluster = Cluster::start();
-    let client = cluster.connect().await;
+/// A database with a slot of the same name, and a connection with the settings walhook pins.
+async fn start() -> (Database, Client) {
+    let database = Database::create().await;
+    let client = connect(&database.url().parse().unwrap()).await.unwrap();
     batch_execute(&client, "create publication p for all tables").await;
-    batch_execute(&client, "select pg_create_logical_replication_slot('s', 'pgoutput')").await;
-    (cluster, client)
+    let slot = "select pg_create_logical_replication_slot(current_database(), 'pgoutput')";
+    batch_execute(&client, slot).await;
+    (database, client)
 }
 
 #[tokio::test]
 async fn values_of_every_common_type_are_what_to_jsonb_makes_of_them() {
-    let (_cluster, client) = start().await;
+    let (_database, client) = start().await;
     batch_execute(&client, types::TYPES).await;
     for (number, (name, queries)) in types::VALUES.iter().enumerate() {
         let table = format!("create table t{number} (id serial primary key, v {name})");
@@ -187,7 +134,7 @@ async fn values_of_every_common_type_are_what_to_jsonb_makes_of_them() {
 
 #[tokio::test]
 async fn a_wide_row_with_hostile_names_is_what_to_jsonb_makes_of_it() {
-    let (_cluster, client) = start().await;
+    let (_database, client) = start().await;
     batch_execute(&client, types::TYPES).await;
     let table = "\"sch\"\"ema\n\".\"ta\\ble é\"";
     let columns = |of: fn(usize, &str) -> String| {
@@ -246,7 +193,7 @@ async fn a_wide_row_with_hostile_names_is_what_to_jsonb_makes_of_it() {
 
 #[tokio::test]
 async fn a_table_that_changes_mid_transaction_and_values_that_were_not_sent() {
-    let (_cluster, client) = start().await;
+    let (_database, client) = start().await;
     batch_execute(
         &client,
         "create table t (id int primary key, v int, bio text);

@@ -136,7 +136,7 @@ async fn setup_refuses_what_would_harm_the_application() {
     assert_eq!(done(&set_up(&database, &options).await.unwrap()), 2);
 }
 
-/// Hazard 12: creating a slot waits for every open write transaction.
+/// Creating a slot waits for every open write transaction.
 #[tokio::test]
 async fn setup_says_whom_it_waits_for_and_gives_up() {
     let database = Database::create().await;

@@ -42,10 +42,7 @@ async fn the_primary_s_fast_shutdown_is_not_held_up() {
     }
     load.commits_more(100).await;
     load.stop().await;
-    let due = Counters::events_due(&database).await;
-    let requests = receiver
-        .wait_until(PATIENCE, "every change", |requests| Counters::complete(requests, due))
-        .await;
+    let requests = Counters::arrived(&database, &receiver, PATIENCE).await;
     assert!(Counters::verify(&database, &requests).await.is_empty());
     daemon.stop().await;
 }

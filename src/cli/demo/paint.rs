@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value};
 
 use super::envelope::{Envelope, Kind};
+use crate::terminal::{one_line, painted};
 
 /// How output looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +28,7 @@ pub(super) enum Color {
 
 impl Style {
     pub(super) fn paint(self, color: Color, text: &str) -> String {
-        if self.color { format!("\x1b[{}m{text}\x1b[0m", color as u8) } else { text.to_owned() }
+        if self.color { painted(text, color as u8) } else { text.to_owned() }
     }
 
     /// One line for an event: when, what, who, what changed, how long it took.
@@ -42,7 +43,7 @@ impl Style {
         // Time, mark, name and duration have their columns, the rest is for what happened.
         let room = self.width.saturating_sub(12 + 4 + 21 + 10).max(24);
         let detail = fit(&detail(event), room);
-        let name = printable(&event.event);
+        let name = one_line(&event.event);
         format!(
             "{} {} {} {detail}{} {}",
             self.paint(Color::Dim, time),
@@ -80,7 +81,7 @@ fn detail(event: &Envelope<'_>) -> String {
             }
             for (place, name) in fields.enumerate() {
                 let separator = if place == 0 { "" } else { ", " };
-                let _ = write!(text, "{separator}{}: ", printable(name));
+                let _ = write!(text, "{separator}{}: ", one_line(name));
                 if event.unchanged.contains(name) {
                     text.push('…');
                     continue;
@@ -109,9 +110,9 @@ fn detail(event: &Envelope<'_>) -> String {
 fn label(row: &Map<String, Value>) -> String {
     let text = |name| row.get(name).and_then(Value::as_str);
     match (text("first_name"), text("last_name")) {
-        (Some(first), Some(last)) => printable(&format!("{first} {last}")),
+        (Some(first), Some(last)) => one_line(&format!("{first} {last}")),
         _ => match text("name").or_else(|| text("title")) {
-            Some(name) => printable(name),
+            Some(name) => one_line(name),
             None => row.get("id").map_or_else(String::new, short),
         },
     }
@@ -126,7 +127,7 @@ fn short(value: &Value) -> String {
         Value::Object(_) | Value::Array(_) => (value.to_string(), 24),
         other => (other.to_string(), 36),
     };
-    fit(&printable(&text), room)
+    fit(&one_line(&text), room)
 }
 
 fn is_uuid(text: &str) -> bool {
@@ -135,11 +136,6 @@ fn is_uuid(text: &str) -> bool {
             8 | 13 | 18 | 23 => byte == b'-',
             _ => byte.is_ascii_hexdigit(),
         })
-}
-
-/// Text without anything that a terminal would obey.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// At most `width` characters, with an ellipsis where something is left out.

@@ -14,6 +14,7 @@ use super::session::Session;
 use super::tally::Counts;
 use super::{bold, chain};
 use crate::cli::Failure;
+use crate::clock::time_of_day;
 use crate::config::{Config, Needs};
 use crate::daemon::{self, RunOptions, Stop};
 use crate::delivery::signature::{Scheme, generate_secret};
@@ -272,10 +273,7 @@ fn show(
     };
     match entry {
         Entry::New { event, latency_us } => {
-            printer.print(|style| {
-                let time = now.to_zoned(jiff::tz::TimeZone::system()).strftime("%H:%M:%S%.3f");
-                style.event(&event, latency_us, &time.to_string())
-            });
+            printer.print(|style| style.event(&event, latency_us, &time_of_day(now.into())));
             progress.send_replace(delivered);
         }
         Entry::Repeat => {

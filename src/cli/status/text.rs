@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 
 use super::Status;
-use crate::cli::report::{ago, bytes, counted, one_line, rough};
+use crate::cli::report::{ago, bytes, counted, rough};
 use crate::journal::{EndpointStatus, JournalStatus};
 use crate::postgres::slot::{SlotInfo, WalStatus};
 use crate::source::status::DatabaseStatus;
+use crate::terminal::one_line;
 
 /// Lines of a heading and what belongs to it.
 struct Lines(String);

@@ -51,7 +51,7 @@ impl Fixture {
 }
 
 fn now() -> i64 {
-    super::writer::now_ms()
+    crate::clock::now_ms()
 }
 
 /// The id of the only event of the transaction committed at `commit_lsn`.

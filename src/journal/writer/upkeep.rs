@@ -10,7 +10,8 @@ use crate::journal::error::JournalError;
 use crate::journal::prune;
 use crate::postgres::lsn::Lsn;
 
-use super::{Writer, now_ms};
+use super::Writer;
+use crate::clock::now_ms;
 
 const MARK_DURABLE: &str = "UPDATE journal SET durable_lsn = ?1, flushes = flushes + 1";
 const ENDPOINT_NAME: &str = "SELECT name FROM endpoints WHERE endpoint = ?1";

@@ -12,6 +12,7 @@ use super::stream::ReplicationStream;
 use super::wire::{Doing, Reply};
 use crate::postgres::error::{PgError, ServerError, Stage};
 use crate::postgres::lsn::Lsn;
+use crate::postgres::sql::{quote_ident, quoted};
 
 /// Commands that answer from memory.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
@@ -158,7 +159,7 @@ impl ReplicationClient {
     pub fn drop_slot(&mut self, name: &str) -> Result<(), PgError> {
         let what = format!("could not drop the replication slot {name:?} as");
         let doing = Doing { stage: Stage::Command, what: &what };
-        self.command(&format!("DROP_REPLICATION_SLOT {}", identifier(name)), doing).map(drop)
+        self.command(&format!("DROP_REPLICATION_SLOT {}", quote_ident(name)), doing).map(drop)
     }
 
     /// START_REPLICATION with pgoutput, protocol version 1: whole transactions in commit order,
@@ -277,27 +278,18 @@ fn create_slot_command(name: &str, options: CreateSlot) -> String {
         (true, Snapshot::None) => "(SNAPSHOT 'nothing', FAILOVER true)",
         (true, Snapshot::Export) => "(SNAPSHOT 'export', FAILOVER true)",
     };
-    format!("CREATE_REPLICATION_SLOT {}{temporary} LOGICAL pgoutput {rest}", identifier(name))
+    format!("CREATE_REPLICATION_SLOT {}{temporary} LOGICAL pgoutput {rest}", quote_ident(name))
 }
 
 /// The publications are a list of identifiers inside a literal.
 fn start_command(slot: &str, start_lsn: Lsn, publications: &[String], messages: bool) -> String {
-    let names: Vec<String> = publications.iter().map(|name| identifier(name)).collect();
+    let names: Vec<String> = publications.iter().map(|name| quote_ident(name)).collect();
     format!(
         "START_REPLICATION SLOT {} LOGICAL {start_lsn} (proto_version '1', publication_names {}{})",
-        identifier(slot),
-        literal(&names.join(",")),
+        quote_ident(slot),
+        quoted(&names.join(","), '\''),
         if messages { ", messages 'true'" } else { "" },
     )
-}
-
-/// Quotes a name for the replication grammar, which knows no other escape than a doubled quote.
-fn identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }
 
 #[cfg(test)]

@@ -86,7 +86,7 @@ fn missing(facts: &Facts, options: &SourceOptions) -> Finding {
 }
 
 /// A publication created later than the slot does not serve it: each row is judged by the catalog
-/// as it was when the row was written, and there the publication is missing (hazard 21).
+/// as it was when the row was written, and there the publication is missing.
 pub(in crate::source) fn behind_the_slot(options: &SourceOptions) -> Finding {
     let sentence = format!(
         "does not exist, but the slot {} does: what was written since the slot's position cannot be \

@@ -98,15 +98,11 @@ fn slots_left(facts: &Facts) -> Option<Finding> {
     if facts.slot.is_some() || server.used_replication_slots < server.max_replication_slots {
         return None;
     }
-    let sentence = format!(
-        "all {} replication slots (max_replication_slots) are taken",
-        server.max_replication_slots
-    );
-    Some(Finding::error(SERVER, sentence).fix(format!(
-        "drop one that nobody needs (SELECT slot_name, active FROM pg_replication_slots;), or \
-         ALTER SYSTEM SET max_replication_slots = {}; and restart the server",
-        server.max_replication_slots + 1
-    )))
+    Some(all_taken(
+        "replication slots",
+        ("max_replication_slots", server.max_replication_slots),
+        "drop one that nobody needs (SELECT slot_name, active FROM pg_replication_slots;)",
+    ))
 }
 
 /// Whether there is room for one more replication connection.
@@ -116,15 +112,18 @@ fn senders_left(facts: &Facts) -> Option<Finding> {
     if active || server.used_wal_senders < server.max_wal_senders {
         return None;
     }
-    let sentence = format!(
-        "all {} replication connections (max_wal_senders) are taken",
-        server.max_wal_senders
-    );
-    Some(Finding::error(SERVER, sentence).fix(format!(
-        "end one that nobody needs (SELECT pid, application_name FROM pg_stat_replication;), or \
-         ALTER SYSTEM SET max_wal_senders = {}; and restart the server",
-        server.max_wal_senders + 1
-    )))
+    Some(all_taken(
+        "replication connections",
+        ("max_wal_senders", server.max_wal_senders),
+        "end one that nobody needs (SELECT pid, application_name FROM pg_stat_replication;)",
+    ))
+}
+
+fn all_taken(what: &str, (setting, limit): (&str, u32), free_one: &str) -> Finding {
+    Finding::error(SERVER, format!("all {limit} {what} ({setting}) are taken")).fix(format!(
+        "{free_one}, or ALTER SYSTEM SET {setting} = {}; and restart the server",
+        limit + 1
+    ))
 }
 
 fn failover(facts: &Facts, options: &SourceOptions) -> Option<Finding> {

@@ -94,7 +94,7 @@ pub(in crate::source) fn not_ours(
     )))
 }
 
-/// A slot whose log is gone (hazard 11).
+/// A slot whose log is gone.
 pub(in crate::source) fn lost(options: &SourceOptions, slot: &SlotInfo) -> Option<Finding> {
     if !slot.is_lost() {
         return None;

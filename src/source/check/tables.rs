@@ -69,7 +69,7 @@ fn unpublishable(table: &TableInfo) -> Option<Finding> {
     }
 }
 
-/// Whether updates and deletes go on working, and what they tell of the old row (hazard 16).
+/// Whether updates and deletes go on working, and what they tell of the old row.
 fn identity(facts: &Facts, table: &TableInfo) -> Finding {
     let quoted = quote_table(&table.schema, &table.name);
     if !table.identity_usable {
@@ -163,7 +163,7 @@ pub(super) fn why_unusable(table: &TableInfo) -> &'static str {
     }
 }
 
-/// Partitions and inheritance (hazard 19).
+/// Partitions and inheritance.
 fn family(facts: &Facts, options: &SourceOptions, table: &TableInfo) -> Vec<Finding> {
     let subject = subject(&table.schema, &table.name);
     let mut findings = Vec::new();

@@ -70,16 +70,25 @@ impl Drop for Database {
         if !Arc::ptr_eq(&self.cluster, shared()) {
             return;
         }
-        let (url, name) = (self.cluster.url("postgres"), self.name.clone());
-        // Drop cannot wait for a future of the test's runtime, so it brings its own.
-        let drop = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.unwrap().block_on(drop_database(&url, &name));
-        });
-        if drop.join().is_err() {
+        let url = self.cluster.url("postgres");
+        if wait_apart(drop_database(&url, &self.name)).is_err() {
             eprintln!("database {} stays behind until the end of the test run", self.name);
         }
     }
+}
+
+/// Waits for a future where nobody can await it, on a runtime of its own; an error if it panicked.
+fn wait_apart<T: Send>(future: impl Future<Output = T> + Send) -> std::thread::Result<T> {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    std::thread::scope(|scope| scope.spawn(|| runtime().block_on(future)).join())
+}
+
+/// Runs statements, in one transaction, from a test that is not async.
+#[track_caller]
+pub(crate) fn execute(url: &str, sql: &str) {
+    let executed = wait_apart(async { connect(url).await?.batch_execute(sql).await });
+    let executed = executed.expect("the statements are run");
+    executed.unwrap_or_else(|error| panic!("{sql:.200}: {error:?}"));
 }
 
 async fn drop_database(url: &str, name: &str) {

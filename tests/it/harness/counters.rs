@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio_postgres::{Client, Error};
 
 use super::request::position_of;
-use super::{Database, Request, eventually, pause};
+use super::{Database, Receiver, Request, eventually, pause};
 
 pub(crate) const KEYS: i64 = 200;
 
@@ -77,6 +77,18 @@ impl Counters {
         let sql = "select coalesce(sum(n), 0)::int8 from counter";
         let due: i64 = database.client().await.query_one(sql, &[]).await.unwrap().get(0);
         due as usize
+    }
+
+    /// Waits until every change so far has come, and gives all that came.
+    pub(crate) async fn arrived(
+        database: &Database,
+        receiver: &Receiver,
+        within: Duration,
+    ) -> Vec<Arc<Request>> {
+        let due = Counters::events_due(database).await;
+        receiver
+            .wait_until(within, "every change", |requests| Counters::complete(requests, due))
+            .await
     }
 
     /// Whether every change has come. Cheap enough to be asked often.

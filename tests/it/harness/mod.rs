@@ -10,7 +10,7 @@ mod tpcb;
 mod wait;
 mod workspace;
 
-pub(crate) use cluster::{Database, lag_bytes, slot_state};
+pub(crate) use cluster::{Database, execute, lag_bytes, slot_state};
 pub(crate) use counters::Counters;
 pub(crate) use daemon::{Daemon, Finished};
 pub(crate) use receiver::{Answer, Receiver};

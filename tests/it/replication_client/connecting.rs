@@ -188,7 +188,7 @@ async fn certificates_of_every_kind_bind_or_are_called_unsupported() {
         cluster.install(&server, &key);
         let path = cluster.path("new-root.crt");
         fs::write(&path, root).unwrap();
-        assert!(cluster.control(&["reload"]));
+        cluster.execute("SELECT pg_reload_conf()");
         let more = format!("sslmode=verify-full sslrootcert={}", path.display());
         let deadline = Instant::now() + Duration::from_secs(30);
         while let Err(error) = connect(&cluster.tcp("scram", &more)).await {

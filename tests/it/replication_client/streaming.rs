@@ -8,6 +8,8 @@ use walhook::postgres::replication::{
     CreateSlot, ReplicationClient, ReplicationMessage, ReplicationStream, Snapshot, StartOptions,
     StatusUpdate,
 };
+use walhook::postgres::sql::quote_ident;
+use walhook::throwaway::StopMode;
 
 use super::fixture::ClusterFixture;
 
@@ -25,14 +27,11 @@ fn streaming(
     options: &ConnectionOptions,
     name: &str,
 ) -> ReplicationStream {
-    cluster.psql(
-        "app",
-        &format!(
-            "CREATE TABLE \"{name}\" (id int PRIMARY KEY, v text); \
-             CREATE PUBLICATION \"{name}\" FOR TABLE \"{name}\"",
-            name = name.replace('"', "\"\"")
-        ),
-    );
+    let quoted = quote_ident(name);
+    cluster.execute(&format!(
+        "CREATE TABLE {quoted} (id int PRIMARY KEY, v text); \
+             CREATE PUBLICATION {quoted} FOR TABLE {quoted}"
+    ));
     let slot = slot_name(name);
     let mut client = ReplicationClient::connect(options).unwrap();
     client.create_slot(&slot, CreateSlot::default()).unwrap();
@@ -93,10 +92,9 @@ fn commands_answer() {
     let created = client.create_slot(slot, create).unwrap();
     assert!(created.consistent_point > Lsn::ZERO);
     let name = created.snapshot_name.unwrap();
-    cluster.psql(
-        "app",
-        &format!("BEGIN ISOLATION LEVEL REPEATABLE READ; SET TRANSACTION SNAPSHOT '{name}'"),
-    );
+    cluster.execute(&format!(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ; SET TRANSACTION SNAPSHOT '{name}'"
+    ));
     let error = client.create_slot(slot, CreateSlot::default()).unwrap_err();
     assert_eq!(error.sqlstate(), Some("42710"), "{error}");
     let error = client.create_slot("No; such name", CreateSlot::default()).unwrap_err();
@@ -146,26 +144,21 @@ fn changes_stream_over_tcp_tls_and_unix_sockets() {
         ("hos\"tile, n'ame ü", cluster.unix("trusty")),
     ] {
         let mut stream = streaming(&cluster, &options, name);
-        let table = format!("\"{}\"", name.replace('"', "\"\""));
-        cluster.psql("app", &format!("INSERT INTO {table} VALUES (1, 'one'), (2, 'two')"));
+        let table = quote_ident(name);
+        cluster.execute(&format!("INSERT INTO {table} VALUES (1, 'one'), (2, 'two')"));
         assert_eq!(char::from(next_data(&mut stream)[0]), 'B');
         assert_eq!(char::from(next_data(&mut stream)[0]), 'R');
         assert_eq!(tags(&mut stream, 3), "IIC", "{name}");
-        cluster.psql(
-            "app",
-            &format!(
-                "UPDATE {table} SET v = 'x' WHERE id = 1; DELETE FROM {table} WHERE id = 2; \
+        cluster.execute(&format!(
+            "UPDATE {table} SET v = 'x' WHERE id = 1; DELETE FROM {table} WHERE id = 2; \
                  TRUNCATE {table}; SELECT pg_logical_emit_message(true, 'walhook', 'hello')"
-            ),
-        );
+        ));
         assert_eq!(tags(&mut stream, 6), "BUDTMC", "{name}");
 
         // Larger than any buffer: grows, arrives whole, and small ones go on.
         let size = 30_000_000;
-        cluster.psql(
-            "app",
-            &format!("INSERT INTO {table} VALUES (3, repeat('y', {size})), (4, 'small')"),
-        );
+        cluster
+            .execute(&format!("INSERT INTO {table} VALUES (3, repeat('y', {size})), (4, 'small')"));
         assert_eq!(tags(&mut stream, 1), "B");
         let giant = next_row(&mut stream);
         assert!(giant.len() > size && giant[giant.len() - size..].iter().all(|b| *b == b'y'));
@@ -179,9 +172,7 @@ fn changes_stream_over_tcp_tls_and_unix_sockets() {
 fn values_come_in_the_pinned_formats() {
     let cluster = ClusterFixture::shared();
     let mut stream = streaming(&cluster, &cluster.tcp("trusty", ""), "formats");
-    cluster.psql(
-        "app",
-        "CREATE TABLE formats_of (t timestamptz PRIMARY KEY, d date, i interval, b bytea, f float8);
+    cluster.execute("CREATE TABLE formats_of (t timestamptz PRIMARY KEY, d date, i interval, b bytea, f float8);
          ALTER TABLE formats_of REPLICA IDENTITY FULL;
          ALTER PUBLICATION formats ADD TABLE formats_of;
          INSERT INTO formats_of VALUES ('2025-02-10 15:30:50.123456+00', '2025-02-10',
@@ -211,7 +202,7 @@ async fn status_updates_move_the_slot_and_are_answered() {
             ("status_tls", cluster.tcp("trusty", "sslmode=require")),
         ] {
             let mut stream = streaming(&cluster, &options, name);
-            cluster.psql("app", &format!("INSERT INTO {name} VALUES (1, 'one')"));
+            cluster.execute(&format!("INSERT INTO {name} VALUES (1, 'one')"));
             assert_eq!(tags(&mut stream, 2), "BI");
             let commit = next_row(&mut stream);
             assert_eq!(commit[0], b'C');
@@ -235,7 +226,7 @@ async fn status_updates_move_the_slot_and_are_answered() {
                 assert!(matches!(message, ReplicationMessage::Keepalive { .. }), "{message:?}");
             }
             assert!(started.elapsed() >= Duration::from_millis(30));
-            cluster.psql("app", &format!("INSERT INTO {name} VALUES (2, 'two')"));
+            cluster.execute(&format!("INSERT INTO {name} VALUES (2, 'two')"));
             assert_eq!(tags(&mut stream, 3), "BIC");
 
             // In use, as a second reader is told.
@@ -261,7 +252,7 @@ async fn status_updates_move_the_slot_and_are_answered() {
 fn a_missing_publication_shows_while_streaming() {
     let cluster = ClusterFixture::shared();
     let mut stream = streaming(&cluster, &cluster.unix("trusty"), "unpublished");
-    cluster.psql("app", "DROP PUBLICATION unpublished; INSERT INTO unpublished VALUES (1, 'x')");
+    cluster.execute("DROP PUBLICATION unpublished; INSERT INTO unpublished VALUES (1, 'x')");
     let error = loop {
         match stream.next(soon()) {
             Ok(message) => assert!(message.is_some(), "nothing came"),
@@ -277,9 +268,9 @@ fn a_killed_server_is_noticed_and_a_stopping_one_not_held_up() {
     let cluster = ClusterFixture::start();
     let options = cluster.tcp("trusty", "");
     let mut stream = streaming(&cluster, &options, "killed");
-    cluster.psql("app", "INSERT INTO killed VALUES (1, 'x')");
+    cluster.execute("INSERT INTO killed VALUES (1, 'x')");
     assert_eq!(tags(&mut stream, 3), "BIC");
-    cluster.stop("immediate");
+    cluster.cluster().stop(StopMode::Immediate).unwrap();
     let error = loop {
         match stream.next(soon()) {
             Ok(message) => assert!(message.is_some(), "the end was not noticed"),
@@ -290,7 +281,7 @@ fn a_killed_server_is_noticed_and_a_stopping_one_not_held_up() {
     let error = ReplicationClient::connect(&options).map(drop).unwrap_err();
     assert!(error.is_retryable(), "{error}");
 
-    cluster.restart();
+    cluster.cluster().resume().unwrap();
     let client = ReplicationClient::connect(&options).unwrap();
     let publications = ["killed".to_owned()];
     let mut stream =
@@ -311,7 +302,7 @@ fn a_killed_server_is_noticed_and_a_stopping_one_not_held_up() {
             }
         }
     });
-    cluster.stop("fast");
+    cluster.cluster().stop(StopMode::Fast).unwrap();
     let error = reader.join().unwrap();
     assert!(error.is_retryable(), "{error}");
 }
