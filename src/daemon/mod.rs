@@ -30,6 +30,9 @@ use crate::journal::{Journal, JournalOptions, JournalWriter};
 
 use sink::{JournalSink, RulesParts};
 
+/// How often it is looked whether the journal can still be written at all.
+const WRITER_LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
+
 /// What is decided at the start of one run and not in the configuration.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RunOptions {
@@ -73,13 +76,14 @@ pub async fn run(
     let capture = start_capture(&config.source, &config.tables, &options, &journal)?;
     let look = prepare::warn_of_silent_tables(config.source, config.tables);
     let look = tokio::spawn(look);
-    let ended = Running { capture, dispatchers, writer, grace }.until_stopped(stop).await;
+    let ended = Running { journal, capture, dispatchers, writer, grace }.until_stopped(stop).await;
     look.abort();
     ended
 }
 
 /// Everything that has to be stopped in order.
 struct Running {
+    journal: Journal,
     capture: RunningCapture,
     dispatchers: Dispatchers,
     writer: JournalWriter,
@@ -90,7 +94,8 @@ impl Running {
     /// Waits for the first of:
     /// 1. the order to stop;
     /// 2. the end of capture, which is always an error here;
-    /// 3. the end of a dispatcher with an error.
+    /// 3. the end of a dispatcher with an error;
+    /// 4. the end of the journal's writer, which nobody else notices while nothing happens.
     ///
     /// Then stops everything in order.
     async fn until_stopped(mut self, mut stop: watch::Receiver<Stop>) -> Result<(), DaemonError> {
@@ -104,8 +109,9 @@ impl Running {
                 result
             }
             error = self.dispatchers.failed() => Err(error),
+            () = finished(&self.writer) => Ok(()),
         };
-        if ended.is_ok() {
+        if ended.is_ok() && !self.writer.is_finished() {
             info!("stopping: no new work is taken, requests in flight may finish");
         }
         self.capture.progress.stop();
@@ -133,7 +139,18 @@ impl Running {
             None => flatten(self.capture.result.await),
         };
         let closed = self.writer.stop().map_err(DaemonError::from);
-        ended.and(captured).and(closed)
+        let result = ended.and(captured).and(closed);
+        if result.is_ok() {
+            info!(durable_lsn = %self.journal.durable_lsn(), "stopped: all that was taken is safe");
+        }
+        result
+    }
+}
+
+/// Waits until the journal's writer has given up.
+async fn finished(writer: &JournalWriter) {
+    while !writer.is_finished() {
+        tokio::time::sleep(WRITER_LOOKED_AT_EVERY).await;
     }
 }
 

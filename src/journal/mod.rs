@@ -313,6 +313,12 @@ impl JournalWriter {
         self.join()
     }
 
+    /// Whether the thread has ended by itself, which it does only when nothing can be written any
+    /// more. [`stop`](JournalWriter::stop) tells why.
+    pub fn is_finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     fn join(&mut self) -> Result<(), JournalError> {
         self.stop.0.queue.stop();
         match self.thread.take() {
