@@ -26,6 +26,8 @@ fn streaming(
     cluster: &ClusterFixture,
     options: &ConnectionOptions,
     name: &str,
+    // Messages belong to no table: those of other tests in this database come along.
+    messages: bool,
 ) -> ReplicationStream {
     let quoted = quote_ident(name);
     cluster.execute(&format!(
@@ -35,7 +37,7 @@ fn streaming(
     let slot = slot_name(name);
     let mut client = ReplicationClient::connect(options).unwrap();
     client.create_slot(&slot, CreateSlot::default()).unwrap();
-    client.start(&slot, Lsn::ZERO, &[name.to_owned()], StartOptions { messages: true }).unwrap()
+    client.start(&slot, Lsn::ZERO, &[name.to_owned()], StartOptions { messages }).unwrap()
 }
 
 fn slot_name(name: &str) -> String {
@@ -143,7 +145,7 @@ fn changes_stream_over_tcp_tls_and_unix_sockets() {
         ("over_unix", cluster.unix("trusty")),
         ("hos\"tile, n'ame ü", cluster.unix("trusty")),
     ] {
-        let mut stream = streaming(&cluster, &options, name);
+        let mut stream = streaming(&cluster, &options, name, true);
         let table = quote_ident(name);
         cluster.execute(&format!("INSERT INTO {table} VALUES (1, 'one'), (2, 'two')"));
         assert_eq!(char::from(next_data(&mut stream)[0]), 'B');
@@ -171,7 +173,7 @@ fn changes_stream_over_tcp_tls_and_unix_sockets() {
 #[test]
 fn values_come_in_the_pinned_formats() {
     let cluster = ClusterFixture::shared();
-    let mut stream = streaming(&cluster, &cluster.tcp("trusty", ""), "formats");
+    let mut stream = streaming(&cluster, &cluster.tcp("trusty", ""), "formats", false);
     cluster.execute("CREATE TABLE formats_of (t timestamptz PRIMARY KEY, d date, i interval, b bytea, f float8);
          ALTER TABLE formats_of REPLICA IDENTITY FULL;
          ALTER PUBLICATION formats ADD TABLE formats_of;
@@ -201,7 +203,7 @@ async fn status_updates_move_the_slot_and_are_answered() {
             ("status_tcp", cluster.tcp("trusty", "sslmode=disable")),
             ("status_tls", cluster.tcp("trusty", "sslmode=require")),
         ] {
-            let mut stream = streaming(&cluster, &options, name);
+            let mut stream = streaming(&cluster, &options, name, false);
             cluster.execute(&format!("INSERT INTO {name} VALUES (1, 'one')"));
             assert_eq!(tags(&mut stream, 2), "BI");
             let commit = next_row(&mut stream);
@@ -251,7 +253,7 @@ async fn status_updates_move_the_slot_and_are_answered() {
 #[test]
 fn a_missing_publication_shows_while_streaming() {
     let cluster = ClusterFixture::shared();
-    let mut stream = streaming(&cluster, &cluster.unix("trusty"), "unpublished");
+    let mut stream = streaming(&cluster, &cluster.unix("trusty"), "unpublished", false);
     cluster.execute("DROP PUBLICATION unpublished; INSERT INTO unpublished VALUES (1, 'x')");
     let error = loop {
         match stream.next(soon()) {
@@ -267,7 +269,7 @@ fn a_missing_publication_shows_while_streaming() {
 fn a_killed_server_is_noticed_and_a_stopping_one_not_held_up() {
     let cluster = ClusterFixture::start();
     let options = cluster.tcp("trusty", "");
-    let mut stream = streaming(&cluster, &options, "killed");
+    let mut stream = streaming(&cluster, &options, "killed", false);
     cluster.execute("INSERT INTO killed VALUES (1, 'x')");
     assert_eq!(tags(&mut stream, 3), "BIC");
     cluster.cluster().stop(StopMode::Immediate).unwrap();
