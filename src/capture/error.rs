@@ -147,6 +147,7 @@ pub struct CaptureError(Kind);
 pub(super) enum Kind {
     Refused(Refusal),
     NotSetUp { slot: String },
+    UnfitSlot { slot: String, why: String },
     Postgres { doing: &'static str, source: PgError },
     Protocol(String),
     Stalled(Duration),
@@ -171,6 +172,10 @@ impl CaptureError {
         CaptureError(Kind::NotSetUp { slot: slot.to_owned() })
     }
 
+    pub(super) fn unfit_slot(slot: &str, why: String) -> CaptureError {
+        CaptureError(Kind::UnfitSlot { slot: slot.to_owned(), why })
+    }
+
     /// Adds what was being done to an error of the connection.
     pub(super) fn while_doing(doing: &'static str) -> impl FnOnce(PgError) -> CaptureError {
         move |source| CaptureError(Kind::Postgres { doing, source })
@@ -181,9 +186,10 @@ impl CaptureError {
         matches!(self.0, Kind::Refused(_))
     }
 
-    /// Whether there is neither a slot nor a stored position: `walhook setup` was never run.
-    pub fn is_not_set_up(&self) -> bool {
-        matches!(self.0, Kind::NotSetUp { .. })
+    /// Whether the configuration does not fit the database: there is neither a slot nor a stored
+    /// position, as `walhook setup` was never run, or the slot is another kind of slot.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self.0, Kind::NotSetUp { .. } | Kind::UnfitSlot { .. })
     }
 
     /// Whether the same may succeed after a while.
@@ -223,6 +229,11 @@ impl fmt::Display for CaptureError {
                 "replication slot {slot:?} does not exist yet; create it and the publication with \
                  `walhook setup` (`--dry-run` shows the SQL), or set source.create = true to let \
                  `walhook run` do it"
+            ),
+            Kind::UnfitSlot { slot, why } => write!(
+                f,
+                "replication slot {slot:?} {why}, so walhook cannot read it: name another one with \
+                 source.slot, and create it with `walhook setup`"
             ),
             Kind::Postgres { doing, source } => write!(f, "{doing}: {source}"),
             Kind::Protocol(message) => {

@@ -4,10 +4,12 @@
 pub mod change;
 pub mod error;
 pub mod position;
+pub mod progress;
 pub mod replication;
 mod session;
 
 pub use change::{Change, ChangeSink, Position, Source, Transaction};
 pub use error::CaptureError;
 pub use position::StartPoint;
-pub use replication::{Progress, ReplicationOptions, run_replication};
+pub use progress::Progress;
+pub use replication::{ReplicationOptions, run_replication};

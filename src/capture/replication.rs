@@ -1,7 +1,6 @@
 //! Capture from a replication slot: connect, check the position, stream, and begin again when the
 //! connection is lost.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,6 +18,7 @@ use crate::postgres::slot::{self, SlotInfo};
 use super::change::{ChangeSink, Source};
 use super::error::{CaptureError, Refusal};
 use super::position::{self, StartPoint};
+use super::progress::Progress;
 use super::session::{Place, Session};
 
 /// Between attempts to connect, at most.
@@ -42,51 +42,6 @@ pub struct ReplicationOptions {
     pub publication: String,
     /// Go on at the slot's position where the stored one doesn't fit, and lose what lies between.
     pub accept_gap: bool,
-}
-
-/// What capture tells about itself while it runs, and how it is told to stop. Shared between
-/// threads.
-#[derive(Debug, Default)]
-pub struct Progress {
-    stop: AtomicBool,
-    streaming: AtomicBool,
-    received_lsn: AtomicU64,
-    confirmed_lsn: AtomicU64,
-}
-
-impl Progress {
-    /// Asks capture to stop; it does within about a tenth of a second, plus the time it takes to
-    /// make the last changes durable.
-    pub fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether the stream is running now.
-    pub fn is_streaming(&self) -> bool {
-        self.streaming.load(Ordering::Relaxed)
-    }
-
-    /// The furthest position the server has sent.
-    pub fn received_lsn(&self) -> Lsn {
-        Lsn(self.received_lsn.load(Ordering::Relaxed))
-    }
-
-    /// The furthest position the server was told is safe.
-    pub fn confirmed_lsn(&self) -> Lsn {
-        Lsn(self.confirmed_lsn.load(Ordering::Relaxed))
-    }
-
-    pub(super) fn is_stopping(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn received(&self, lsn: Lsn) {
-        self.received_lsn.store(lsn.0, Ordering::Relaxed);
-    }
-
-    pub(super) fn confirmed(&self, lsn: Lsn) {
-        self.confirmed_lsn.store(lsn.0, Ordering::Relaxed);
-    }
 }
 
 /// Follows the slot until told to stop through `progress`, reconnecting as often as it takes.
@@ -126,7 +81,7 @@ pub fn run_replication<S: ChangeSink>(
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
-        progress.streaming.store(false, Ordering::Relaxed);
+        progress.streaming(false);
         if progress.is_stopping() && error.is_connection() {
             break;
         }
@@ -198,14 +153,14 @@ impl<S: ChangeSink> Follower<'_, S> {
         self.source = Some(source);
         self.worked = true;
         self.accept_gap = false;
-        self.progress.streaming.store(true, Ordering::Relaxed);
+        self.progress.streaming(true);
         let (began, place) = (Instant::now(), self.place);
         let result = self.stream(client, stream);
         self.got_on = began.elapsed() > LONGEST_DELAY || self.place != place;
         result
     }
 
-    /// Hazards 3, 4 and 33: is this the source the position belongs to, and does it reach there?
+    /// Is this the source that the position belongs to, and does its log reach there?
     fn check_source(
         &mut self,
         client: &Client,
@@ -261,6 +216,9 @@ impl<S: ChangeSink> Follower<'_, S> {
                 }
             });
         };
+        if let Some(why) = unfit(&slot, self.options.connection.database()) {
+            return Err(CaptureError::unfit_slot(name, why));
+        }
         if slot.is_lost() {
             return Err(Refusal::SlotLost { slot: name.clone() }.into());
         }
@@ -333,7 +291,7 @@ impl<S: ChangeSink> Follower<'_, S> {
         ask(self.runtime, self.progress, doing, question)
     }
 
-    /// Hazards 11 and 21: what ended the stream may be the slot or the publication.
+    /// What ended the stream may be the slot or the publication, which no second try brings back.
     fn explain(&self, error: CaptureError) -> CaptureError {
         match error.postgres() {
             Some(postgres) if postgres.is_slot_lost() => {
@@ -345,6 +303,16 @@ impl<S: ChangeSink> Follower<'_, S> {
             }
             _ => error,
         }
+    }
+}
+
+/// Why this slot is none that walhook could read from this database.
+fn unfit(slot: &SlotInfo, database: &str) -> Option<String> {
+    match (slot.plugin.as_deref(), slot.database.as_deref()) {
+        (None, _) => Some("is a physical slot".to_owned()),
+        (Some(plugin), _) if plugin != "pgoutput" => Some(format!("uses the plugin {plugin:?}")),
+        (_, Some(other)) if other != database => Some(format!("belongs to database {other:?}")),
+        _ => None,
     }
 }
 

@@ -13,7 +13,7 @@ use crate::postgres::replication::{ReplicationMessage, ReplicationStream, Status
 
 use super::change::{Change, ChangeSink, Position, Transaction};
 use super::error::CaptureError;
-use super::replication::Progress;
+use super::progress::Progress;
 
 /// How often the server hears from us though nothing happens. The server gives up after
 /// `wal_sender_timeout`, 60 s by default, and few set it below several seconds.

@@ -37,7 +37,7 @@ impl DaemonError {
     /// Whether the source was never set up, or the configuration cannot work (exit code 2).
     pub fn is_configuration(&self) -> bool {
         match &self.0 {
-            Kind::Capture(error) => error.is_not_set_up(),
+            Kind::Capture(error) => error.is_configuration(),
             Kind::Source(error) => !error.findings().is_empty(),
             Kind::Delivery(error) => error.is_configuration(),
             _ => false,

@@ -368,3 +368,16 @@ async fn idleness_is_no_gap_and_holds_no_log() {
     assert_eq!(fixture.receiver.count(), before + 1);
     daemon.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_of_another_kind_is_not_called_lost() {
+    let fixture = Fixture::new().await;
+    let client = fixture.database.client().await;
+    let sql = "select pg_create_physical_replication_slot($1)::text";
+    client.query_one(sql, &[&fixture.slot()]).await.unwrap();
+    let workspace = fixture.workspace.toml("[source]\ncreate = false");
+    let finished = workspace.run(&["run"]).await;
+    finished.assert(2, &["is a physical slot", "source.slot"]);
+    let sql = "select pg_drop_replication_slot($1)::text";
+    client.query_one(sql, &[&workspace.slot()]).await.unwrap();
+}
