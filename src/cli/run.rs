@@ -27,13 +27,18 @@ pub struct RunArgs {
     /// was created again, the server was restored from a backup), and lose the changes in between
     #[arg(long)]
     pub accept_gap: bool,
+
+    /// Enable this endpoint again, which was disabled because it answered 410; what it missed is
+    /// sent, as long as the journal keeps it. May be given several times
+    #[arg(long, value_name = "NAME")]
+    pub enable: Vec<String>,
 }
 
 impl RunArgs {
     /// Does it.
     pub(crate) fn run(self, globals: &Globals) -> Result<(), Failure> {
         let config = super::load_to_run(globals, &self.flags)?;
-        let options = RunOptions { accept_gap: self.accept_gap };
+        let options = RunOptions { accept_gap: self.accept_gap, enable: self.enable };
         daemon_runtime()?.block_on(run_until_signalled(config, options))
     }
 }

@@ -20,12 +20,21 @@ enum Kind {
     Journal(JournalError),
     Delivery(DeliveryError),
     Source(SourceError),
+    NoSuchEndpoint { name: String, known: String },
     Internal(String),
 }
 
 impl DaemonError {
     pub(super) fn internal(message: impl Into<String>) -> DaemonError {
         DaemonError(Kind::Internal(message.into()))
+    }
+
+    pub(super) fn no_such_endpoint<'a>(
+        name: &str,
+        known: impl Iterator<Item = &'a str>,
+    ) -> DaemonError {
+        let known = known.collect::<Vec<_>>().join(", ");
+        DaemonError(Kind::NoSuchEndpoint { name: name.to_owned(), known })
     }
 
     /// Whether going on would lose changes, or send those of another database, so that only a
@@ -39,6 +48,7 @@ impl DaemonError {
         match &self.0 {
             Kind::Capture(error) => error.is_configuration(),
             Kind::Source(error) => !error.findings().is_empty(),
+            Kind::NoSuchEndpoint { .. } => true,
             Kind::Delivery(error) => error.is_configuration(),
             _ => false,
         }
@@ -53,6 +63,9 @@ impl fmt::Display for DaemonError {
             Kind::Journal(error) => error.fmt(f),
             Kind::Delivery(error) => error.fmt(f),
             Kind::Source(error) => error.fmt(f),
+            Kind::NoSuchEndpoint { name, known } => {
+                write!(f, "no endpoint is called {name:?}: the configuration names {known}")
+            }
             Kind::Internal(message) => write!(f, "internal error, please report it: {message}"),
         }
     }

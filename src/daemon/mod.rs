@@ -34,10 +34,12 @@ use sink::{JournalSink, RulesParts};
 const WRITER_LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
 
 /// What is decided at the start of one run and not in the configuration.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct RunOptions {
     /// Go on at the slot's position where the journal's doesn't fit, and lose what lies between.
     pub accept_gap: bool,
+    /// Endpoints, by name, to be enabled again that answered 410 or were disabled otherwise.
+    pub enable: Vec<String>,
 }
 
 /// Runs until `stop` says otherwise, or until something happens that only a person can mend.
@@ -72,6 +74,7 @@ pub async fn run(
         "walhook {}",
         env!("CARGO_PKG_VERSION")
     );
+    enable(&options.enable, &config.endpoints, &journal).await?;
     let dispatchers = Dispatchers::start(config.endpoints, &journal).await?;
     let capture = start_capture(&config.source, &config.tables, &options, &journal)?;
     let look = prepare::warn_of_silent_tables(config.source, config.tables);
@@ -206,6 +209,26 @@ fn start_capture(
         })
         .map_err(|error| DaemonError::internal(format!("no thread for capture: {error}")))?;
     Ok(RunningCapture { progress, result })
+}
+
+/// Enables endpoints that an earlier run disabled.
+async fn enable(
+    names: &[String],
+    endpoints: &[EndpointOptions],
+    journal: &Journal,
+) -> Result<(), DaemonError> {
+    for name in names {
+        let Some(endpoint) = endpoints.iter().find(|endpoint| endpoint.name == *name) else {
+            let known = endpoints.iter().map(|endpoint| endpoint.name.as_str());
+            return Err(DaemonError::no_such_endpoint(name, known));
+        };
+        let state = journal.register_endpoint(name, endpoint.start).await?;
+        if state.disabled.is_some() {
+            journal.set_disabled(state.endpoint, None).await?;
+            info!(endpoint = name, "the endpoint is enabled again");
+        }
+    }
+    Ok(())
 }
 
 /// Where the journal says the last run stopped; nothing for a new journal.

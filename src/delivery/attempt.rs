@@ -211,7 +211,10 @@ fn classify(status: StatusCode, retry_after: Option<Duration>) -> (Verdict, Opti
     let verdict =
         if status == StatusCode::GONE { Verdict::Disable } else { Verdict::Retry { after } };
     let remedy = match status.as_u16() {
-        410 => ": the endpoint is gone for good and gets nothing more until it is enabled again",
+        410 => {
+            ": the endpoint is gone for good and gets nothing more until it is enabled again, with \
+             `walhook run --enable` and its name"
+        }
         401 | 403 => ": check the endpoint's `secret` and `headers`",
         404 | 405 => ": check the path of the endpoint's `url`",
         413 => ": raise the receiver's limit for request bodies",

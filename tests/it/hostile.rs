@@ -1,13 +1,13 @@
 //! Bad input at every edge: one clear sentence where it is wrong, and nothing lost where it is
 //! merely odd.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use walhook::postgres::sql::quote_ident;
 
-use crate::harness::{Answer, Database, Receiver, Workspace, finish};
+use crate::harness::{Answer, Daemon, Database, Receiver, Workspace, finish};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const USAGE: i32 = 2;
@@ -159,6 +159,18 @@ async fn a_gone_endpoint_is_left_alone() {
     alive.wait_for(4, PATIENCE).await;
     daemon.stop().await;
     assert_eq!(gone.count(), 1);
+
+    // An operator does, and it gets what it missed.
+    gone.answer(|_| Answer::Status(200));
+    workspace.run(&["run", "--enable", "gnoe"]).await.assert(2, &["gnoe", "gone, alive"]);
+    let daemon = Daemon::spawn(workspace.command(&["run", "--enable", "gone"]));
+    let requests = gone.wait_for(5, PATIENCE).await;
+    let ids: Vec<i64> = requests[1..]
+        .iter()
+        .map(|request| request.json()["data"]["id"].as_i64().unwrap())
+        .collect();
+    assert_eq!(ids.iter().copied().collect::<BTreeSet<_>>(), BTreeSet::from([1, 2, 3, 4]));
+    daemon.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
