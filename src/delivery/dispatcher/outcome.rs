@@ -131,6 +131,11 @@ impl Dispatcher {
             None => {
                 self.gathering_since = None;
                 let known = self.window.settle();
+                let failed = known.outcomes.iter().filter_map(|outcome| match outcome.kind {
+                    OutcomeKind::Waiting { .. } => Some(outcome.seq),
+                    OutcomeKind::Succeeded | OutcomeKind::Dead { .. } => None,
+                });
+                self.retries.parking(failed.chain(known.parks.iter().map(|park| park.seq)));
                 Settlement {
                     endpoint: self.endpoint,
                     cursor: known.cursor,

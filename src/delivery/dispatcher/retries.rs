@@ -16,6 +16,9 @@ pub(super) struct Retries {
     queue: VecDeque<DueDelivery>,
     /// In the queue, on their way, or settled but not committed: the journal still lists them.
     active: HashSet<Seq>,
+    /// Parked by the settlement that is on its way: the journal may list them before it is known
+    /// here that it was committed.
+    parking: HashSet<Seq>,
     /// When the first of the others is due, as far as known.
     next_due_ms: Option<i64>,
     fetch: Option<Fetch>,
@@ -70,8 +73,11 @@ impl Retries {
             && !fetch.stale;
         self.due_at(due.next_due_ms);
         for delivery in due.deliveries {
-            // The answer may be older than a settlement committed meanwhile.
-            if !fetch.settled.contains(&delivery.seq) && self.active.insert(delivery.seq) {
+            // The answer may be older than a settlement committed meanwhile, or newer than what is
+            // known here: that one is asked for again when it is.
+            let known =
+                !fetch.settled.contains(&delivery.seq) && !self.parking.contains(&delivery.seq);
+            if known && self.active.insert(delivery.seq) {
                 self.queue.push_back(delivery);
             }
         }
@@ -89,6 +95,11 @@ impl Retries {
         self.queue.pop_front()
     }
 
+    /// A settlement is on its way that parks these.
+    pub(super) fn parking(&mut self, seqs: impl Iterator<Item = Seq>) {
+        self.parking.extend(seqs);
+    }
+
     /// A settlement is committed. `seqs` are those whose outcomes it held, `dues_ms` when those of
     /// them that wait (again) are due.
     pub(super) fn committed(
@@ -98,6 +109,7 @@ impl Retries {
         settled: &Settled,
         now_ms: i64,
     ) {
+        self.parking.clear();
         for seq in seqs {
             self.active.remove(&seq);
             if let Some(fetch) = &mut self.fetch {
@@ -177,6 +189,25 @@ mod tests {
         assert!(!retries.found(due(&[1, 2, 3], None)));
         assert_eq!(retries.start().unwrap().seq, Seq(3));
         assert!(retries.start().is_none());
+    }
+
+    #[test]
+    fn an_answer_newer_than_what_is_known_repeats_nothing() {
+        let mut retries = Retries::new(Some(5));
+        retries.begin_fetch();
+        // 1 failed, and the settlement that parks it is committed while the journal reads; but the
+        // answer is here before the news of that.
+        retries.parking([Seq(1)].into_iter());
+        assert!(!retries.found(due(&[1], None)));
+        assert!(retries.start().is_none());
+        let settled = Settled { next_due_ms: Some(5), ..Settled::default() };
+        retries.committed([Seq(1)].into_iter(), [5].into_iter(), &settled, 100);
+        assert!(retries.wants_fetch(100));
+        assert_eq!(retries.begin_fetch(), []);
+        retries.found(due(&[1], None));
+        assert_eq!(retries.start().unwrap().seq, Seq(1));
+        // It is on its way now, and nobody hands it out again.
+        assert_eq!(retries.begin_fetch(), [Seq(1)]);
     }
 
     #[test]
