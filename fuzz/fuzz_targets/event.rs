@@ -10,6 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use capture::change::{Change, Position, Transaction};
 use event::{EventBatch, EventRules, RulesOptions, TableRule};
 use postgres::lsn::Lsn;
+use postgres::pattern::TablePattern;
 use postgres::pgoutput::{LogicalMessage, decode};
 use postgres::relation::{Column, Relation, RelationId, ReplicaIdentity, TypeKind};
 
@@ -22,8 +23,10 @@ mod event;
 #[path = "../../src/postgres"]
 mod postgres {
     pub mod lsn;
+    pub mod pattern;
     pub mod pgoutput;
     pub mod relation;
+    pub mod sql;
 }
 
 /// All kinds but json, whose text is trusted.
@@ -88,7 +91,7 @@ fuzz_target!(|data: &[u8]| {
         database_oid: 2,
         database: "d".into(),
         capture: "replication",
-        tables: vec![TableRule { schema: "s".into(), name: "t".into(), record: "r".into() }],
+        tables: vec![TableRule::new(TablePattern::exact("s", "t"), Some("r".into()))],
         int8_as_string: false,
         message_prefix: "walhook".into(),
     });

@@ -3,6 +3,7 @@
 
 pub mod change;
 pub mod error;
+pub mod filter;
 pub mod position;
 pub mod progress;
 pub mod replication;
@@ -10,6 +11,7 @@ mod session;
 
 pub use change::{Change, ChangeSink, Position, Source, Transaction};
 pub use error::CaptureError;
+pub use filter::{RowFilters, TableFilter};
 pub use position::StartPoint;
 pub use progress::Progress;
 pub use replication::{ReplicationOptions, run_replication};

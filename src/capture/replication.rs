@@ -1,6 +1,7 @@
 //! Capture from a replication slot: connect, check the position, stream, and begin again when the
 //! connection is lost.
 
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use crate::postgres::slot::{self, SlotInfo};
 
 use super::change::{ChangeSink, Source};
 use super::error::{CaptureError, Refusal};
+use super::filter::RowFilters;
 use super::position::{self, StartPoint};
 use super::progress::Progress;
 use super::session::{Place, Session};
@@ -40,6 +42,8 @@ pub struct ReplicationOptions {
     pub slot: String,
     /// The publication that says which tables.
     pub publication: String,
+    /// Which rows of the tables.
+    pub filters: Arc<RowFilters>,
     /// Go on at the slot's position where the stored one doesn't fit, and lose what lies between.
     pub accept_gap: bool,
 }

@@ -8,9 +8,12 @@ use super::error::{ConfigError, Located, Place};
 use super::name::{is_record, is_slot, parse_table};
 use super::raw::{RawConfig, RawJournal, RawSource, RawTable};
 use super::secret_file::read_secret_file;
+use crate::capture::TableFilter;
 use crate::delivery::EndpointOptions;
+use crate::event::{Columns, TableRule};
+use crate::postgres::TablePattern;
 use crate::postgres::connection::ConnectionOptions;
-use crate::source::SourceOptions;
+use crate::source::{SourceOptions, TableSpec};
 
 type Result<T, E = ConfigError> = std::result::Result<T, E>;
 
@@ -51,15 +54,37 @@ pub struct SourceConfig {
     pub int8_as_string: bool,
 }
 
-/// A table and what its records are called.
+/// Tables and how they are followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableConfig {
-    /// The schema's exact name.
-    pub schema: String,
-    /// The table's exact name.
-    pub name: String,
-    /// The first part of its events' names.
-    pub record: String,
+    /// Which tables, and how their changes become events.
+    pub rule: TableRule,
+    /// Which rows, as an SQL expression.
+    pub filter: Option<String>,
+    /// Whether schemas (or the database) are published as a whole where the pattern means that.
+    pub whole: bool,
+}
+
+impl TableConfig {
+    /// Which rows capture is to yield.
+    pub fn row_filter(&self) -> TableFilter {
+        TableFilter { pattern: self.rule.pattern.clone(), expression: self.filter.clone() }
+    }
+
+    /// What this asks of the database.
+    pub fn spec(&self) -> TableSpec {
+        let columns = match &self.rule.columns {
+            Columns::Only(columns) => Some(columns.clone()),
+            Columns::All | Columns::Except(_) => None,
+        };
+        TableSpec {
+            pattern: self.rule.pattern.clone(),
+            columns,
+            filter: self.filter.clone(),
+            soft_delete: self.rule.soft_delete.clone(),
+            whole: self.whole,
+        }
+    }
 }
 
 /// The journal.
@@ -98,7 +123,7 @@ impl SourceConfig {
         SourceOptions {
             slot: self.slot.clone(),
             publication: self.publication.clone(),
-            tables: tables.iter().map(|table| (table.schema.clone(), table.name.clone())).collect(),
+            tables: tables.iter().map(TableConfig::spec).collect(),
             failover: self.failover,
             create: self.create,
         }
@@ -227,12 +252,12 @@ fn build_tables(raw: Vec<RawTable>) -> Result<Vec<TableConfig>> {
                 ));
             }
         };
-        if let Some((_, first)) =
-            tables.iter().find(|(table, _)| table.schema == schema && table.name == name)
-        {
-            return Err(twice(&place, first, &format!("the table {schema}.{name}")));
+        let pattern = TablePattern::exact(schema, name);
+        if let Some((_, first)) = tables.iter().find(|(table, _)| table.rule.pattern == pattern) {
+            return Err(twice(&place, first, &format!("the table {pattern}")));
         }
-        tables.push((TableConfig { schema, name, record }, place));
+        let rule = TableRule::new(pattern, Some(record));
+        tables.push((TableConfig { rule, filter: None, whole: false }, place));
     }
     Ok(tables.into_iter().map(|(table, _)| table).collect())
 }

@@ -3,7 +3,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::delivery::{Ordering, Scheme};
+use crate::event::TableRule;
 use crate::journal::Start;
+use crate::postgres::TablePattern;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -37,6 +39,13 @@ fn file(source: &str, table: &str, endpoint: &str, rest: &str) -> String {
     )
 }
 
+/// The tables and what their records are called.
+fn records(config: &Config) -> Vec<String> {
+    let record =
+        |rule: &TableRule| format!("{}={}", rule.pattern, rule.record.as_deref().unwrap_or("?"));
+    config.tables.iter().map(|table| record(&table.rule)).collect()
+}
+
 #[test]
 fn the_smallest_file_gets_the_defaults() {
     let config = parse(&file("", "", "", "")).unwrap();
@@ -45,7 +54,11 @@ fn the_smallest_file_gets_the_defaults() {
     assert!(!config.source.create && !config.source.int8_as_string && !config.source.failover);
     assert_eq!(
         config.tables,
-        [TableConfig { schema: "public".into(), name: "people".into(), record: "people".into() }]
+        [TableConfig {
+            rule: TableRule::new(TablePattern::exact("public", "people"), Some("people".into())),
+            filter: None,
+            whole: false,
+        }]
     );
     let endpoint = &config.endpoints[0];
     assert_eq!(endpoint.name, "example.com");
@@ -120,8 +133,7 @@ fn everything_that_is_written_counts() {
     assert_eq!(&*config.source.slot, "crm_1");
     assert_eq!(&*config.source.publication, "Größe");
     assert!(config.source.create && config.source.int8_as_string);
-    let names: Vec<_> = config.tables.iter().map(|t| (&*t.schema, &*t.name, &*t.record)).collect();
-    assert_eq!(names, [("crm", "old.people", "person"), ("public", "notes", "notes")]);
+    assert_eq!(records(&config), ["crm.\"old.people\"=person", "public.notes=notes"]);
     let first = &config.endpoints[0];
     assert!(first.filter.matches("note.deleted") && !first.filter.matches("note.created"));
     let schemes: Vec<_> = first.signers.iter().map(|signer| signer.scheme()).collect();
@@ -531,8 +543,10 @@ mod flags {
         ];
         let config = config(&line, Needs::Everything).unwrap();
         assert!(config.source.create);
-        let names: Vec<_> = config.tables.iter().map(|t| (&*t.name, &*t.record)).collect();
-        assert_eq!(names, [("people", "person"), ("a=b", "pair"), ("notes", "notes")]);
+        assert_eq!(
+            records(&config),
+            ["public.people=person", "crm.\"a=b\"=pair", "public.notes=notes"]
+        );
         let names: Vec<_> = config.endpoints.iter().map(|e| (&*e.name, e.url.as_str())).collect();
         assert_eq!(
             names,

@@ -21,11 +21,10 @@ pub use crate::delivery::Stop;
 pub use error::DaemonError;
 
 use crate::capture::{
-    CaptureError, Progress, ReplicationOptions, Source, StartPoint, run_replication,
+    CaptureError, Progress, ReplicationOptions, RowFilters, Source, StartPoint, run_replication,
 };
 use crate::config::{Config, SourceConfig, TableConfig};
 use crate::delivery::{DeliveryError, Dispatcher, EndpointOptions};
-use crate::event::TableRule;
 use crate::journal::{Journal, JournalOptions, JournalWriter};
 
 use sink::{JournalSink, RulesParts};
@@ -181,17 +180,11 @@ fn start_capture(
         connection: source.connection.clone(),
         slot: source.slot.clone(),
         publication: source.publication.clone(),
+        filters: Arc::new(RowFilters::new(tables.iter().map(TableConfig::row_filter).collect())),
         accept_gap: options.accept_gap,
     };
     let rules = RulesParts {
-        tables: tables
-            .iter()
-            .map(|table| TableRule {
-                schema: table.schema.clone(),
-                name: table.name.clone(),
-                record: table.record.clone(),
-            })
-            .collect(),
+        tables: tables.iter().map(|table| table.rule.clone()).collect(),
         int8_as_string: source.int8_as_string,
     };
     let start = start_point(journal);

@@ -14,4 +14,4 @@ pub mod rules;
 pub use batch::{Event, EventBatch, Lanes};
 pub use filter::{EventFilter, InvalidPattern};
 pub use id::EventId;
-pub use rules::{EventRules, RuleError, RulesOptions, TableRule};
+pub use rules::{Case, Columns, EventRules, RuleError, RulesOptions, TableRule};

@@ -16,21 +16,66 @@ use super::message::CustomEvent;
 use super::plan::{Plan, Plans, Verb};
 use super::render::RenderOptions;
 use crate::capture::change::{Change, Position, Transaction};
+use crate::postgres::pattern::{TablePattern, choose};
 use crate::postgres::pgoutput::{OldTuple, TupleData};
 use crate::postgres::relation::Relation;
 
 /// Bytes of an envelope besides its columns and table: an estimate to reserve by.
 const FRAME_BYTES: usize = 256;
 
-/// A table whose changes become events.
+/// Tables whose changes become events, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableRule {
-    /// The table's schema, exactly.
-    pub schema: String,
-    /// The table's name, exactly.
-    pub name: String,
-    /// What its events are named after: `person` makes `person.created`.
-    pub record: String,
+    /// Which tables.
+    pub pattern: TablePattern,
+    /// What their events are named after: `person` makes `person.created`. None: each table's own
+    /// name.
+    pub record: Option<String>,
+    /// Which columns the events tell.
+    pub columns: Columns,
+    /// The column that says that a row counts as deleted: set from null, the event is `deleted`,
+    /// and set to null again, `restored`.
+    pub soft_delete: Option<String>,
+    /// Columns and what the events call them instead.
+    pub rename: Vec<(String, String)>,
+    /// What the events call all other columns.
+    pub case: Case,
+}
+
+impl TableRule {
+    /// The rule that tells everything of these tables as it is.
+    pub fn new(pattern: TablePattern, record: Option<String>) -> TableRule {
+        TableRule {
+            pattern,
+            record,
+            columns: Columns::All,
+            soft_delete: None,
+            rename: Vec::new(),
+            case: Case::AsIs,
+        }
+    }
+}
+
+/// Which columns of a table events tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Columns {
+    /// All, those to come as well.
+    #[default]
+    All,
+    /// These, as far as the table has them.
+    Only(Vec<String>),
+    /// All but these.
+    Except(Vec<String>),
+}
+
+/// How columns are called in events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Case {
+    /// As in the table.
+    #[default]
+    AsIs,
+    /// `first_name` becomes `firstName`.
+    Camel,
 }
 
 /// What [`EventRules`] are made of.
@@ -44,7 +89,8 @@ pub struct RulesOptions {
     pub database: String,
     /// How changes are captured, as `source.capture` tells it. Part of every event's identity.
     pub capture: &'static str,
-    /// The tables; changes of others make no event. Of two rules for one table the first counts.
+    /// The tables; changes of others make no event. For a table with several rules, the one with
+    /// its exact name counts, else the first.
     pub tables: Vec<TableRule>,
     /// Whether bigint is rendered as a string.
     pub int8_as_string: bool,
@@ -179,9 +225,9 @@ impl EventRules {
 }
 
 fn plan(tables: &[TableRule], source: &Source, relation: &Arc<Relation>) -> Option<Plan> {
-    let named = |rule: &&TableRule| rule.schema == relation.schema && rule.name == relation.name;
-    let rule = tables.iter().find(named)?;
-    Some(Plan::new(relation.clone(), &rule.record, source))
+    let rule = choose(tables, |rule| &rule.pattern, &relation.schema, &relation.name)?;
+    let record = rule.record.as_deref().unwrap_or(&relation.name);
+    Some(Plan::new(relation.clone(), record, source))
 }
 
 /// The transaction's parts, made anew when another begins.

@@ -6,6 +6,7 @@ pub mod catalog;
 pub mod connection;
 pub mod error;
 pub mod lsn;
+pub mod pattern;
 pub mod pgoutput;
 pub mod publication;
 pub mod relation;
@@ -16,3 +17,4 @@ mod tls;
 
 pub use connection::{Client, ConnectionOptions, connect};
 pub use error::PgError;
+pub use pattern::TablePattern;

@@ -39,9 +39,9 @@ impl Facts {
 /// [`OLDEST_VERSION_NUM`](catalog::OLDEST_VERSION_NUM), which the caller finds out first.
 pub async fn gather(client: &Client, options: &SourceOptions) -> Result<Facts, PgError> {
     let server = catalog::server_info(client).await?;
-    let tables = catalog::find_tables(client, &options.tables).await?;
-    let all_exist = options
-        .tables
+    let wanted = options.exact_names();
+    let tables = catalog::find_tables(client, &wanted).await?;
+    let all_exist = wanted
         .iter()
         .all(|(schema, name)| tables.iter().any(|t| t.schema == *schema && t.name == *name));
     let names = if all_exist { Vec::new() } else { catalog::table_names(client).await? };
@@ -60,7 +60,7 @@ async fn strangers(
     publication: &PublicationInfo,
 ) -> Result<Vec<TableInfo>, PgError> {
     let wanted =
-        |schema: &str, name: &str| options.tables.iter().any(|(s, n)| s == schema && n == name);
+        |schema: &str, name: &str| options.tables.iter().any(|t| t.pattern.matches(schema, name));
     if !publication.all_tables && publication.schemas.is_empty() {
         let unasked: Vec<_> =
             publication.tables.iter().filter(|(s, n)| !wanted(s, n)).cloned().collect();

@@ -22,6 +22,8 @@ pub use facts::{Facts, gather};
 pub use finding::{Finding, Severity};
 pub use plan::{Plan, Progress, Step};
 
+use crate::postgres::TablePattern;
+
 /// What walhook needs in the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceOptions {
@@ -29,10 +31,49 @@ pub struct SourceOptions {
     pub slot: String,
     /// The publication's name.
     pub publication: String,
-    /// The tables to follow, as schema and name.
-    pub tables: Vec<(String, String)>,
+    /// The tables to follow. For a table that several mean, see
+    /// [`choose`](crate::postgres::pattern::choose).
+    pub tables: Vec<TableSpec>,
     /// Whether standbys shall keep a copy of the slot (17 and newer).
     pub failover: bool,
     /// Whether the daemon may create what is missing, so that `check` need not call it an error.
     pub create: bool,
+}
+
+impl SourceOptions {
+    /// The tables that are named exactly, as schema and name.
+    pub fn exact_names(&self) -> Vec<(String, String)> {
+        let exact = self.tables.iter().filter_map(|table| table.pattern.as_exact());
+        exact.map(|(schema, name)| (schema.to_owned(), name.to_owned())).collect()
+    }
+}
+
+/// Tables to follow, and what is wanted of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableSpec {
+    /// Which tables.
+    pub pattern: TablePattern,
+    /// The columns whose values are wanted; none means all. A column that is to be left out, and
+    /// those to come, are none of the database's business.
+    pub columns: Option<Vec<String>>,
+    /// Which rows are wanted, as an SQL expression over the table's columns.
+    pub filter: Option<String>,
+    /// The column that marks a row as deleted. Its old value tells whether that is news.
+    pub soft_delete: Option<String>,
+    /// Publish schemas (or the database) as a whole where the pattern means whole ones: a table
+    /// created later is published from its first row on, be its updates harmed by that or not.
+    pub whole: bool,
+}
+
+impl TableSpec {
+    /// All of one table.
+    pub fn exact(schema: impl Into<String>, name: impl Into<String>) -> TableSpec {
+        TableSpec {
+            pattern: TablePattern::exact(schema, name),
+            columns: None,
+            filter: None,
+            soft_delete: None,
+            whole: false,
+        }
+    }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use walhook::capture::change::{Change, Position, Transaction};
 use walhook::event::{EventBatch, EventRules, RulesOptions, TableRule};
+use walhook::postgres::TablePattern;
 use walhook::postgres::catalog::{OwnedRelation, resolve_relation};
 use walhook::postgres::lsn::Lsn;
 use walhook::postgres::pgoutput::{LogicalMessage, decode};
@@ -27,10 +28,9 @@ async fn envelopes(client: &Client) -> Vec<Value> {
         )
         .await
         .unwrap();
-    let tables = tables.iter().map(|row| TableRule {
-        schema: row.get(0),
-        name: row.get(1),
-        record: row.get(1),
+    let tables = tables.iter().map(|row| {
+        let (schema, name): (String, String) = (row.get(0), row.get(1));
+        TableRule::new(TablePattern::exact(schema, name), None)
     });
     let mut rules = EventRules::new(RulesOptions {
         system_identifier: 1,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_postgres::Client;
 use walhook::postgres::publication::publication;
 use walhook::postgres::slot::slot;
-use walhook::source::{Progress, SourceError, SourceOptions, check, setup, teardown};
+use walhook::source::{Progress, SourceError, SourceOptions, TableSpec, check, setup, teardown};
 
 use crate::harness::{Database, Workspace, eventually};
 
@@ -16,7 +16,7 @@ pub(crate) fn options(database: &Database, tables: &[&str]) -> SourceOptions {
     SourceOptions {
         slot: format!("{}_slot", database.name()),
         publication: "wal\"hook's\nü".to_owned(),
-        tables: tables.iter().map(|name| ("public".to_owned(), (*name).to_owned())).collect(),
+        tables: tables.iter().map(|name| TableSpec::exact("public", *name)).collect(),
         failover: false,
         create: false,
     }
@@ -75,7 +75,7 @@ async fn setup_and_teardown_do_everything_once() {
     assert_eq!(published(&client, &options).await, ["a", hostile]);
     assert_eq!(done(&set_up(&database, &options).await.unwrap()), 0);
 
-    options.tables.push(("public".to_owned(), "b".to_owned()));
+    options.tables.push(TableSpec::exact("public", "b"));
     assert_eq!(done(&set_up(&database, &options).await.unwrap()), 1);
     assert_eq!(published(&client, &options).await, ["a", "b", hostile]);
 

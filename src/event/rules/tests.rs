@@ -3,6 +3,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::event::id::EventId;
 use crate::postgres::lsn::Lsn;
+use crate::postgres::pattern::TablePattern;
 use crate::postgres::pgoutput::{LogicalMessage, TupleValue, decode, encode};
 use crate::postgres::relation::{Column, RelationId, ReplicaIdentity, TypeKind};
 
@@ -14,10 +15,8 @@ const TRANSACTION: Transaction = Transaction {
 };
 
 fn rules(tables: &[(&str, &str, &str)]) -> EventRules {
-    let tables = tables.iter().map(|(schema, name, record)| TableRule {
-        schema: schema.to_string(),
-        name: name.to_string(),
-        record: record.to_string(),
+    let tables = tables.iter().map(|(schema, name, record)| {
+        TableRule::new(TablePattern::exact(*schema, *name), Some(record.to_string()))
     });
     EventRules::new(RulesOptions {
         system_identifier: 7_000_000_000_000_000_001,

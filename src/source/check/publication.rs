@@ -199,11 +199,11 @@ pub(in crate::source) fn publishable(
             table.kind.is_publishable() && table.persistence == Persistence::Permanent
         })
     };
-    options.tables.iter().filter(can).cloned().collect()
+    options.exact_names().iter().filter(can).cloned().collect()
 }
 
 fn needs_via_root(facts: &Facts, options: &SourceOptions) -> bool {
-    options.tables.iter().any(|(schema, name)| {
+    options.exact_names().iter().any(|(schema, name)| {
         facts.table(schema, name).is_some_and(|table| table.kind == TableKind::Partitioned)
     })
 }
@@ -228,7 +228,8 @@ fn gaps(facts: &Facts, options: &SourceOptions, publication: &PublicationInfo) -
 
 fn restrictions(options: &SourceOptions, publication: &PublicationInfo) -> Vec<Finding> {
     let restricted = |tables: &[(String, String)], what: &str| {
-        let tables = tables.iter().filter(|table| options.tables.contains(table));
+        let wanted = options.exact_names();
+        let tables = tables.iter().filter(|table| wanted.contains(table));
         let names: Vec<String> = tables.map(|(s, n)| shown_table(s, n)).collect();
         (!names.is_empty()).then(|| {
             let sentence = format!("has a {what} for {}", list(&names, NAMES_SHOWN));

@@ -11,7 +11,7 @@ pub(super) const NAMES_SHOWN: usize = 5;
 
 pub(in crate::source) fn tables(facts: &Facts, options: &SourceOptions) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (schema, name) in &options.tables {
+    for (schema, name) in &options.exact_names() {
         match facts.table(schema, name) {
             None => findings.push(unknown(facts, schema, name)),
             Some(table) => match unpublishable(table) {
@@ -194,7 +194,7 @@ fn partition(facts: &Facts, options: &SourceOptions, table: &TableInfo) -> Findi
     let via_root = facts.publication.as_ref().is_none_or(|publication| publication.via_root);
     let is_ancestor =
         |(schema, name): &(String, String)| table.ancestors.contains(&quote_table(schema, name));
-    let root_published = options.tables.iter().any(is_ancestor)
+    let root_published = options.exact_names().iter().any(is_ancestor)
         || facts
             .publication
             .as_ref()
