@@ -40,8 +40,20 @@ identity as (
                            or l.relkind = 'p' and l.oid = l.root
                               and current_setting('server_version_num')::int4 < 150000
                            or l.relkind = 'p' and not exists (
-                               select from pg_inherits i where i.inhparent = l.oid)) as usable
+                               select from pg_inherits i where i.inhparent = l.oid)) as usable,
+           -- 's' or 'v' if generated columns are part of it, 'v' if any of those is not stored
+           max(g.kind) filter (where l.relkind = 'r') as generated
     from leaves l
+    left join lateral (
+        select max(a.attgenerated::text) as kind
+        from pg_attribute a
+        where a.attrelid = l.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated <> ''
+          and (l.relreplident = 'f' or exists (
+              select from pg_index x
+              where x.indrelid = l.oid and a.attnum = any (x.indkey::int2[])
+                and (l.relreplident = 'd' and x.indisprimary
+                     or l.relreplident = 'i' and x.indisreplident)))
+    ) g on true
     group by l.root
 ),
 published as materialized (
@@ -57,6 +69,7 @@ select t.oid,
        t.relispartition as is_partition,
        t.relreplident::text as replica_identity,
        coalesce(d.usable, false) as identity_usable,
+       d.generated as identity_generated,
        pg_has_role(t.relowner, 'usage') as owned,
        pg_get_userbyid(t.relowner)::text as owner,
        t.relkind = 'r' and t.relhassubclass

@@ -301,7 +301,7 @@ impl<S: ChangeSink> Follower<'_, S> {
             Some(postgres) if postgres.is_slot_lost() => {
                 Refusal::SlotLost { slot: self.options.slot.clone() }.into()
             }
-            Some(postgres) if postgres.is_undefined_object() => {
+            Some(postgres) if postgres.is_publication_missing() => {
                 let publication = self.options.publication.clone();
                 Refusal::PublicationMissing { publication }.into()
             }

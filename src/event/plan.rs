@@ -162,7 +162,17 @@ impl Plans {
         let entry = match self.plans.entry(relation.id) {
             Entry::Occupied(mut entry) => {
                 if !Arc::ptr_eq(&entry.get().0, relation) {
-                    entry.insert((relation.clone(), make(relation)));
+                    let plan = make(relation);
+                    if entry.get().1.is_some() && plan.is_none() {
+                        let Relation { schema, name, .. } = &*entry.get().0;
+                        tracing::warn!(
+                            "table {schema}.{name} is called {}.{} now, which no table of the \
+                             configuration names: from here on, its changes make no events",
+                            relation.schema,
+                            relation.name
+                        );
+                    }
+                    entry.insert((relation.clone(), plan));
                 }
                 entry.into_mut()
             }

@@ -175,6 +175,25 @@ pub enum Persistence {
     Temporary,
 }
 
+/// How the values of a generated column are had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GeneratedKind {
+    /// They lie in the table.
+    Stored,
+    /// They are worked out whenever they are read (18 and newer).
+    Virtual,
+}
+
+impl GeneratedKind {
+    fn of(code: &str) -> Option<GeneratedKind> {
+        match code {
+            "s" => Some(GeneratedKind::Stored),
+            "v" => Some(GeneratedKind::Virtual),
+            _ => None,
+        }
+    }
+}
+
 /// A table, or what a user may take for one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableInfo {
@@ -194,6 +213,9 @@ pub struct TableInfo {
     /// Whether the application's updates and deletes go on working once they are published; of a
     /// partitioned table, for all its partitions.
     pub identity_usable: bool,
+    /// Whether generated columns are part of the replica identity (of any partition's), and if so,
+    /// whether all of these are stored.
+    pub identity_generated: Option<GeneratedKind>,
     /// Whether the role may act as its owner, which publishing it takes.
     pub owned: bool,
     /// Its owner.
@@ -222,7 +244,7 @@ pub struct ColumnInfo {
     /// Its type as SQL writes it.
     pub type_name: String,
     /// Whether it is generated, and so not in the stream (unless 18 and newer is told otherwise).
-    pub generated: bool,
+    pub generated: Option<GeneratedKind>,
 }
 
 /// Every table, view and foreign table outside the system's schemas, by schema and name.
@@ -282,7 +304,7 @@ async fn tables(
             name: row.try_get("name")?,
             type_oid: row.try_get("type_oid")?,
             type_name: row.try_get("type_name")?,
-            generated: row.try_get("generated")?,
+            generated: GeneratedKind::of(row.try_get("generated")?),
         });
     }
     Ok(tables)
@@ -315,6 +337,9 @@ fn table(row: &Row) -> Result<TableInfo, PgError> {
             _ => ReplicaIdentity::Default,
         },
         identity_usable: row.try_get("identity_usable")?,
+        identity_generated: row
+            .try_get::<_, Option<&str>>("identity_generated")?
+            .and_then(GeneratedKind::of),
         owned: row.try_get("owned")?,
         owner: row.try_get("owner")?,
         has_children: row.try_get("has_children")?,

@@ -191,6 +191,14 @@ impl PgError {
         self.sqlstate() == Some("42704")
     }
 
+    /// Whether the publication did not exist when a change of the stream was made: an error of the
+    /// server up to 17 (42704), only a warning from 18 on.
+    pub fn is_publication_missing(&self) -> bool {
+        let Cause::Server(error) = &self.0.cause else { return false };
+        self.0.stage == Stage::Stream
+            && (error.code() == "42704" || error.routine() == "LoadPublications")
+    }
+
     /// Whether streaming could not start because the slot is gone or was invalidated, so that
     /// changes may have been lost.
     pub fn is_slot_lost(&self) -> bool {

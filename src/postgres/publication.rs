@@ -23,6 +23,8 @@ pub struct PublicationInfo {
     pub truncate: bool,
     /// `publish_via_partition_root`: rows of partitions come under the partitioned table's name.
     pub via_root: bool,
+    /// `publish_generated_columns = stored`: generated columns are sent, too (18 and newer).
+    pub generated_stored: bool,
     /// The tables it names, as schema and name; a partition comes with its root and is not listed.
     pub tables: Vec<(String, String)>,
     /// Those of `tables` with a row filter (15 and newer).
@@ -109,6 +111,7 @@ pub async fn publication(client: &Client, name: &str) -> Result<Option<Publicati
         delete: row.try_get("delete")?,
         truncate: row.try_get("truncate")?,
         via_root: row.try_get("via_root")?,
+        generated_stored: row.try_get("generated_stored")?,
         tables,
         row_filtered,
         column_listed,
@@ -184,6 +187,7 @@ mod tests {
             delete: true,
             truncate: false,
             via_root: false,
+            generated_stored: false,
             tables: tables(names),
             row_filtered: Vec::new(),
             column_listed: Vec::new(),

@@ -8,7 +8,7 @@ pub(super) mod tables;
 use tokio_postgres::Client;
 
 use super::facts::{Facts, gather};
-use super::{Finding, SourceOptions};
+use super::{Finding, Severity, SourceOptions};
 use crate::postgres::catalog::{OLDEST_VERSION_NUM, server_version_num};
 use crate::postgres::error::PgError;
 use crate::postgres::replication::ReplicationClient;
@@ -62,8 +62,9 @@ pub async fn check(client: &Client, options: &SourceOptions) -> Result<Vec<Findi
     Ok(judge(&gather(client, options).await?, options))
 }
 
-/// What keeps changes of the named tables from coming: tables that do not exist or cannot be
-/// published, and what the publication lacks. Empty if all is well.
+/// What keeps changes of the named tables from coming, or from being told whole: tables that do not
+/// exist or cannot be published, a replica identity that leaves out the key, and what the
+/// publication lacks. Empty if all is well.
 ///
 /// # Errors
 /// Fails when the server cannot be asked.
@@ -77,7 +78,7 @@ pub async fn missing_changes(
     let facts = gather(client, options).await?;
     let mut findings = tables::tables(&facts, options);
     findings.extend(publication::publication(&facts, options));
-    findings.retain(Finding::is_error);
+    findings.retain(|finding| finding.severity >= Severity::Warning);
     Ok(findings)
 }
 

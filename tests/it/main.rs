@@ -9,6 +9,7 @@ mod data;
 mod demo;
 mod harness;
 mod harness_itself;
+mod hazards;
 mod hostile;
 mod outage;
 mod refusals;

@@ -22,7 +22,7 @@ fn workspace(database: &Database, receiver: &Receiver) -> Workspace {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_crash_of_the_server_is_survived() {
+async fn hazard_2_a_crash_of_the_server_repeats_nothing() {
     let cluster = Arc::new(Cluster::start(&Options::new()).unwrap());
     let database = Arc::new(Database::create_on(&cluster, "crm").await);
     Counters::create_table(&database).await;
@@ -117,7 +117,7 @@ async fn a_dead_endpoint_delays_neither_its_neighbour_nor_the_slot() {
 
 /// The server drops a reader from whom it hears nothing, however busy or stuck that one is.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_endpoint_costs_no_connection() {
+async fn hazard_8_a_slow_endpoint_costs_no_connection() {
     let cluster = Cluster::start(&Options::new().conf("wal_sender_timeout = '2s'")).unwrap();
     let database = Arc::new(Database::create_on(&Arc::new(cluster), "crm").await);
     Counters::create_table(&database).await;

@@ -21,7 +21,7 @@ async fn counting(database: &Database, receiver: &Receiver, more: &str) -> Works
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_primary_s_fast_shutdown_is_not_held_up() {
+async fn hazard_9_the_primary_s_fast_shutdown_is_not_held_up() {
     let cluster = Arc::new(Cluster::start(&Options::new()).unwrap());
     let database = Arc::new(Database::create_on(&cluster, "crm").await);
     let receiver = Receiver::start().await;
@@ -49,7 +49,7 @@ async fn the_primary_s_fast_shutdown_is_not_held_up() {
 
 /// Nor by a journal that cannot be written: here another program has it locked.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stuck_journal_does_not_hold_up_the_primary_s_fast_shutdown() {
+async fn hazard_9_nor_by_a_stuck_journal() {
     let cluster = Arc::new(Cluster::start(&Options::new()).unwrap());
     let database = Arc::new(Database::create_on(&cluster, "crm").await);
     let receiver = Receiver::start().await;

@@ -177,6 +177,21 @@ fn broken_frames_end_the_stream_with_an_error() {
     }
 }
 
+/// Whatever language the server speaks.
+#[test]
+fn a_warning_that_the_publication_is_missing_is_no_mere_notice() {
+    for (routine, missing) in [("LoadPublications", true), ("SomethingElse", false)] {
+        let fields = format!("SWARNUNG\0VWARNING\0C55000\0Müberspringe\0R{routine}\0\0");
+        let notice = frame(b'N', fields.as_bytes());
+        let (options, thread) = server(move |mut stream| stream_of(&mut stream, &notice));
+        let mut stream = open(&options);
+        let error = stream.next(soon()).unwrap_err();
+        assert_eq!(error.is_publication_missing(), missing, "{error}");
+        drop(stream);
+        thread.join().unwrap();
+    }
+}
+
 #[test]
 fn messages_that_come_byte_by_byte_are_put_together() {
     let keepalive = frame(b'd', &[&b"k"[..], &7_u64.to_be_bytes(), &[0; 8], &[1]].concat());

@@ -89,8 +89,17 @@ impl ReplicationStream {
                         None => Err(self.wire.protocol(doing, "the server sent a broken message")),
                     };
                 }
-                // A notice, a setting that changed, a notification.
-                b'N' | b'S' | b'A' => {}
+                // From 18 on the server but warns when the publication is missing at this point of
+                // the log, and goes on without its changes.
+                b'N' => {
+                    let notice = server_error(self.wire.buffer().bytes(frame.body));
+                    let notice = PgError::server(self.wire.context(doing), doing.stage, notice);
+                    if notice.is_publication_missing() {
+                        return Err(notice);
+                    }
+                }
+                // A setting that changed, a notification.
+                b'S' | b'A' => {}
                 b'E' => {
                     let error = server_error(self.wire.buffer().bytes(frame.body));
                     return Err(PgError::server(self.wire.context(doing), doing.stage, error));

@@ -1,8 +1,8 @@
 //! Rules about the tables to follow.
 
-use crate::postgres::catalog::{Persistence, TableInfo, TableKind};
+use crate::postgres::catalog::{GeneratedKind, Persistence, TableInfo, TableKind};
 use crate::postgres::relation::ReplicaIdentity;
-use crate::postgres::sql::quote_table;
+use crate::postgres::sql::{quote_ident, quote_table};
 use crate::source::advice::{list, nearest, shown, shown_table};
 use crate::source::{Facts, Finding, SourceOptions};
 
@@ -19,7 +19,7 @@ pub(in crate::source) fn tables(facts: &Facts, options: &SourceOptions) -> Vec<F
                 None => {
                     findings.push(identity(facts, table));
                     findings.extend(family(facts, options, table));
-                    findings.extend(generated(table));
+                    findings.extend(generated(facts, table));
                 }
             },
         }
@@ -74,6 +74,9 @@ fn identity(facts: &Facts, table: &TableInfo) -> Finding {
     let quoted = quote_table(&table.schema, &table.name);
     if !table.identity_usable {
         return unusable(facts, table);
+    }
+    if let Some(finding) = generated_identity(facts, table) {
+        return finding;
     }
     let subject = subject(&table.schema, &table.name);
     let full = format!("ALTER TABLE {quoted} REPLICA IDENTITY FULL;");
@@ -146,6 +149,41 @@ fn unusable(facts: &Facts, table: &TableInfo) -> Finding {
     ))
 }
 
+/// From 18 on, updates and deletes fail where a generated column is part of the replica identity and
+/// is not published.
+fn generated_identity(facts: &Facts, table: &TableInfo) -> Option<Finding> {
+    let generated = table.identity_generated.filter(|_| facts.server.version_num >= 180_000)?;
+    let publication = facts.publication.as_ref();
+    let sent = publication.is_some_and(|publication| publication.generated_stored);
+    if sent && generated == GeneratedKind::Stored
+        || publication.is_some_and(|publication| !publication.needs_identity())
+    {
+        return None;
+    }
+    let published = publication.is_some_and(|p| table.published_in.contains(&p.name));
+    let sentence = format!(
+        "has generated columns in its replica identity, which are not published: the application's \
+         UPDATE and DELETE on it {}",
+        if published { "fail now" } else { "would fail once it is published" }
+    );
+    let identity = format!(
+        "ALTER TABLE {} REPLICA IDENTITY DEFAULT; with a primary key of other columns",
+        quote_table(&table.schema, &table.name)
+    );
+    let fix = match (generated, publication) {
+        (GeneratedKind::Virtual, _) => identity,
+        (GeneratedKind::Stored, Some(publication)) => format!(
+            "ALTER PUBLICATION {} SET (publish_generated_columns = stored); or {identity}",
+            quote_ident(&publication.name)
+        ),
+        (GeneratedKind::Stored, None) => format!(
+            "create the publication yourself, WITH (publish_generated_columns = stored), or \
+             {identity}"
+        ),
+    };
+    Some(Finding::error(subject(&table.schema, &table.name), sentence).fix(fix))
+}
+
 /// Why updates and deletes of the table could not be published.
 pub(super) fn why_unusable(table: &TableInfo) -> &'static str {
     match table.replica_identity {
@@ -174,6 +212,17 @@ fn family(facts: &Facts, options: &SourceOptions, table: &TableInfo) -> Vec<Find
              partition, rows a partition holds when it is attached, and changes after it is \
              detached",
         ));
+    }
+    if table.kind == TableKind::Partitioned && facts.server.version_num < 150_000 {
+        findings.push(
+            Finding::warning(
+                subject.clone(),
+                "is partitioned on a server older than 15, which goes by what a partition was when \
+                 the stream first met it: one that is attached or detached while walhook streams may \
+                 stay silent, or go on coming",
+            )
+            .fix("restart walhook right after ATTACH PARTITION and DETACH PARTITION"),
+        );
     }
     if !table.ancestors.is_empty() {
         findings.push(partition(facts, options, table));
@@ -211,9 +260,11 @@ fn partition(facts: &Facts, options: &SourceOptions, table: &TableInfo) -> Findi
         .fix(format!("name {root} instead to follow all of them"))
 }
 
-fn generated(table: &TableInfo) -> Option<Finding> {
-    let names: Vec<String> =
-        table.columns.iter().filter(|c| c.generated).map(|c| shown(&c.name)).collect();
+fn generated(facts: &Facts, table: &TableInfo) -> Option<Finding> {
+    let sent = facts.publication.as_ref().is_some_and(|publication| publication.generated_stored);
+    let is_missing = |kind| !(sent && kind == GeneratedKind::Stored);
+    let missing = table.columns.iter().filter(|c| c.generated.is_some_and(is_missing));
+    let names: Vec<String> = missing.map(|c| shown(&c.name)).collect();
     if names.is_empty() {
         return None;
     }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use walhook::postgres::replication::ReplicationClient;
 use walhook::postgres::{ConnectionOptions, PgError, connect};
 
+use crate::harness::{Database, Workspace};
+
 use super::fixture::{ClusterFixture, PASSWORD, authority, certificate};
 
 /// Connects with both clients and says whether both connections are encrypted; where one fails
@@ -49,7 +51,7 @@ async fn both(cluster: &ClusterFixture, options: &ConnectionOptions) -> Result<b
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_login_works_in_the_clear_and_encrypted() {
+async fn hazard_30_every_login_works_in_the_clear_and_encrypted() {
     let cluster = ClusterFixture::shared();
     for user in ["trusty", "plain", "md5er", "scram"] {
         for (more, encrypted) in [
@@ -64,6 +66,41 @@ async fn every_login_works_in_the_clear_and_encrypted() {
         }
     }
     assert!(!both(&cluster, &cluster.unix("scram")).await.unwrap());
+}
+
+/// One connection string with much in it serves the program for both of its connections.
+#[tokio::test(flavor = "multi_thread")]
+async fn hazard_30_the_program_takes_the_connection_string_as_it_is() {
+    let cluster = ClusterFixture::shared();
+    let port = cluster.port();
+    let root = cluster.path("root.crt").display().to_string();
+    // Taken and let go: nobody listens there.
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let password = PASSWORD.replace(' ', "%20").replace('\'', "%27");
+    let tcp = format!("postgres://scram:{password}@localhost:{dead},localhost:{port}/app");
+    let socket = format!(
+        "host={} port={port} user=scram dbname=app",
+        cluster.cluster().socket_dir().display()
+    );
+    let verified = format!(
+        "{tcp}?sslmode=verify-full&sslrootcert={root}&channel_binding=require\
+         &target_session_attrs=read-write"
+    );
+    let database = Database::create().await;
+    for (url, works) in [
+        (&verified, true),
+        (&socket, true),
+        (&verified.replace(&password, "wr0ng"), false),
+        (&verified.replace("read-write", "standby"), false),
+    ] {
+        let workspace = Workspace::new(&database)
+            .toml(&format!("[source]\nurl = {url:?}"))
+            .table("public.person", "person")
+            .endpoint("main", "http://127.0.0.1:9/", "");
+        let checked = workspace.run(&["check"]).await.stdout;
+        assert_eq!(checked.contains("a replication connection works"), works, "{url}: {checked}");
+        assert!(!checked.contains(PASSWORD) && !checked.contains("wr0ng"), "{checked}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
