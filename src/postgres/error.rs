@@ -6,6 +6,7 @@ use std::io;
 mod remedy;
 mod server;
 
+pub(crate) use remedy::is_skipped_publication;
 pub(crate) use server::ServerError;
 
 /// A failed exchange with Postgres.
@@ -186,9 +187,13 @@ impl PgError {
         self.sqlstate() == Some("55006")
     }
 
-    /// Whether something named does not exist: a slot, a publication, a type (42704).
+    /// Whether something named does not exist: a slot, a publication, a type (42704; from version
+    /// 18 on, the stream only warns of a missing publication, with 55000).
     pub fn is_undefined_object(&self) -> bool {
-        self.sqlstate() == Some("42704")
+        match &self.0.cause {
+            Cause::Server(error) => error.code() == "42704" || is_skipped_publication(error),
+            _ => false,
+        }
     }
 
     /// Whether streaming could not start because the slot is gone or was invalidated, so that

@@ -4,10 +4,11 @@ use super::TargetSession;
 
 /// What the text of values depends on, in every form the change stream and queries yield, and the
 /// timeouts that must not end our idle or long connections. A role or a database may have set
-/// them otherwise; the startup packet's options win over both. `lock_timeout` is left alone.
+/// them otherwise; the startup packet's options win over both. `lock_timeout` is left alone. The
+/// stream's warnings must come: from version 18 on, one tells that a publication is missing.
 pub(super) const PINNED_OPTIONS: &str = "-c datestyle=ISO -c intervalstyle=postgres \
      -c timezone=UTC -c bytea_output=hex -c extra_float_digits=3 -c statement_timeout=0 \
-     -c idle_in_transaction_session_timeout=0";
+     -c idle_in_transaction_session_timeout=0 -c client_min_messages=warning";
 
 /// Switches off the timeouts that only newer servers know (`idle_session_timeout` from 14,
 /// `transaction_timeout` from 17): naming an unknown one in the startup packet would be refused.

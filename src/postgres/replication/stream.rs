@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::buffer::MAX_FRAME_BYTES;
 use super::wire::{Doing, Wire};
-use crate::postgres::error::{PgError, ServerError, Stage};
+use crate::postgres::error::{PgError, ServerError, Stage, is_skipped_publication};
 use crate::postgres::lsn::Lsn;
 
 /// From the Unix epoch to Postgres's, 2000-01-01, in microseconds.
@@ -89,8 +89,15 @@ impl ReplicationStream {
                         None => Err(self.wire.protocol(doing, "the server sent a broken message")),
                     };
                 }
-                // A notice, a setting that changed, a notification.
-                b'N' | b'S' | b'A' => {}
+                b'N' => {
+                    let notice = server_error(self.wire.buffer().bytes(frame.body));
+                    // Going on would lose changes.
+                    if is_skipped_publication(&notice) {
+                        return Err(PgError::server(self.wire.context(doing), doing.stage, notice));
+                    }
+                }
+                // A setting that changed, a notification.
+                b'S' | b'A' => {}
                 b'E' => {
                     let error = server_error(self.wire.buffer().bytes(frame.body));
                     return Err(PgError::server(self.wire.context(doing), doing.stage, error));
@@ -201,6 +208,7 @@ fn status_message(status: StatusUpdate, now_us: i64) -> [u8; 39] {
     message
 }
 
+/// Errors and notices have the same fields.
 fn server_error(body: &[u8]) -> ServerError {
     use bytes::{BufMut, BytesMut};
     use postgres_protocol::message::backend::Message;

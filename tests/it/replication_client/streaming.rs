@@ -162,7 +162,11 @@ fn changes_stream_over_tcp_tls_and_unix_sockets() {
         cluster
             .execute(&format!("INSERT INTO {table} VALUES (3, repeat('y', {size})), (4, 'small')"));
         assert_eq!(tags(&mut stream, 1), "B");
-        let giant = next_row(&mut stream);
+        let mut giant = next_row(&mut stream);
+        // Version 14 describes a table again after a TRUNCATE.
+        if giant[0] == b'R' {
+            giant = next_row(&mut stream);
+        }
         assert!(giant.len() > size && giant[giant.len() - size..].iter().all(|b| *b == b'y'));
         assert_eq!(tags(&mut stream, 2), "IC", "{name}");
         stream.finish().unwrap();
