@@ -16,4 +16,6 @@ mod rendering;
 mod replication_client;
 mod setup;
 mod shutdown;
+mod standby;
 mod tpcb;
+mod versions;
