@@ -39,7 +39,7 @@ pub enum Refusal {
         new: u32,
         /// The stored position.
         resume_lsn: Lsn,
-        /// Where the server left the stored timeline.
+        /// Where the server left the stored timeline; zero where it was never on it.
         switch_lsn: Lsn,
     },
     /// The slot has moved past the stored position.
@@ -106,6 +106,13 @@ impl fmt::Display for Refusal {
                  it was restored from a backup, or a standby that lagged behind took over; changes \
                  that were sent may not exist any more, and new ones up to that position would be \
                  lost; {ACCEPT}"
+            ),
+            Refusal::OtherTimeline { old, new, resume_lsn, switch_lsn: Lsn::ZERO } => write!(
+                f,
+                "the server is on timeline {new}, which does not descend from timeline {old} of \
+                 the stored position {resume_lsn}: an old primary that came back after a failover, \
+                 or another standby took over; events may have been sent of changes that this \
+                 server does not have; {ACCEPT}"
             ),
             Refusal::OtherTimeline { old, new, resume_lsn, switch_lsn } => write!(
                 f,

@@ -1,10 +1,12 @@
 //! A standby that is followed by a slot of its own (16 and newer).
 
+use std::sync::Arc;
+
 use tokio::io::{AsyncBufReadExt, BufReader};
 use walhook::throwaway::{Options, StopMode};
 
 use super::{PATIENCE, Pair, has_version, insert};
-use crate::harness::slot_state;
+use crate::harness::{Database, Workspace, slot_state};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standby_is_followed_also_over_its_promotion() {
@@ -14,7 +16,7 @@ async fn a_standby_is_followed_also_over_its_promotion() {
     if !has_version(&pair, 16, "logical decoding on standbys") {
         return;
     }
-    let workspace = std::mem::replace(&mut pair.workspace, super::Workspace::new(&pair.on_primary));
+    let workspace = std::mem::replace(&mut pair.workspace, Workspace::new(&pair.on_primary));
     pair.workspace = workspace.source(&pair.on_standby);
     let refused = pair.workspace.run(&["setup"]).await;
     refused.assert(1, &["cannot be created or changed on a standby", "on the primary: create"]);
@@ -43,6 +45,39 @@ async fn a_standby_is_followed_also_over_its_promotion() {
     pair.receiver.wait_for(6, PATIENCE).await;
     daemon.stop().await;
     assert_eq!(pair.delivered(), ["Ada", "meanwhile", "Grace", "Hedy", "Mary", "afterwards"]);
+}
+
+/// The standby that is followed gets another primary: the other one, which was promoted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_is_followed_to_another_primary() {
+    let mut pair = Pair::new(Options::new(), "").await;
+    if !has_version(&pair, 16, "logical decoding on standbys") {
+        return;
+    }
+    pair.on_primary.execute("create publication crm for table person").await;
+    let followed = Arc::new(pair.primary.standby(&Options::new()).unwrap());
+    let on_followed = Database::existing_on(&followed, "crm");
+    let workspace = std::mem::replace(&mut pair.workspace, Workspace::new(&pair.on_primary));
+    pair.workspace = workspace.source(&on_followed);
+    set_up(&pair).await;
+    let daemon = pair.workspace.start(&on_followed).await;
+    pair.deliver(&pair.on_primary, "Ada").await;
+
+    pair.caught_up().await;
+    pair.primary.stop(StopMode::Fast).unwrap();
+    pair.standby.promote().unwrap();
+    let port = pair.standby.port();
+    let address = format!("primary_conninfo = 'host=127.0.0.1 port={port} user=postgres'");
+    followed.add_conf(&address).unwrap();
+    on_followed.execute("select pg_reload_conf()").await;
+    pair.deliver(&pair.on_standby, "Grace").await;
+    daemon.says("the stream went on from timeline 1 to 2", PATIENCE).await;
+    daemon.stop().await;
+    insert(&pair.on_standby, "afterwards").await;
+    let daemon = pair.workspace.start(&on_followed).await;
+    pair.receiver.wait_for(3, PATIENCE).await;
+    daemon.stop().await;
+    assert_eq!(pair.delivered(), ["Ada", "Grace", "afterwards"]);
 }
 
 /// `walhook setup`, which waits for a word of the primary.

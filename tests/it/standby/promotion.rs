@@ -27,6 +27,10 @@ async fn the_stream_goes_on_at_a_standby_that_has_everything() {
     pair.receiver.wait_for(3, PATIENCE).await;
     pair.deliver(&pair.on_standby, "Hedy").await;
     daemon.stop().await;
+    // The old primary has not heard of that.
+    pair.primary.resume().unwrap();
+    let words = ["timeline 1, which does not descend from timeline 2", "old primary"];
+    pair.workspace.run(&["run"]).await.assert(REFUSED, &words);
     assert_eq!(pair.delivered(), ["Ada", "Grace", "meanwhile", "Hedy"]);
 }
 
