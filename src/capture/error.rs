@@ -160,7 +160,13 @@ fn why_lost(reason: Option<&str>) -> &str {
             "it was not read for longer than idle_replication_slot_timeout, so the server gave it \
              up"
         }
-        Some("rows_removed" | "conflicting") => {
+        // All that version 16 tells, whatever the reason was.
+        Some("conflicting") => {
+            "the server removed what it still needed: log, where it was further behind than \
+             max_slot_wal_keep_size, or on a standby rows of the catalog (hot_standby_feedback = on \
+             and primary_slot_name there prevent that)"
+        }
+        Some("rows_removed") => {
             "the primary removed rows of its catalog that the slot on this standby still needed \
              (hot_standby_feedback = on and primary_slot_name at the standby prevent that)"
         }
