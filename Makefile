@@ -6,10 +6,10 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt bench build clean compiler postgres
+.PHONY: help demo test test-matrix lint fmt bench build clean compiler postgres
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: compiler postgres ## Live CRM traffic on a throwaway Postgres, every change a signed webhook (ARGS="--for 10s")
 	@$(CARGO) build --locked --profile fast --bin walhook
@@ -17,6 +17,9 @@ demo: compiler postgres ## Live CRM traffic on a throwaway Postgres, every chang
 
 test: compiler postgres ## Run all tests, on real Postgres servers and real HTTP (ARGS="name")
 	@$(CARGO) test --locked --lib --bins --tests $(ARGS)
+
+test-matrix: compiler ## Run the tests about Postgres on versions 14, 16, 17 and 18 (ARGS="17 -- standby")
+	@scripts/test-matrix $(ARGS)
 
 lint: compiler ## Check formatting and run clippy, warnings are errors
 	$(CARGO) fmt --all --check

@@ -18,6 +18,8 @@ select current_setting('server_version_num')::int4 as version_num,
            as wal_sender_timeout_ms,
        nullif(current_setting('idle_replication_slot_timeout', true), '0')
            as idle_replication_slot_timeout,
+       current_setting('synchronized_standby_slots', true) as synchronized_standby_slots,
+       current_setting('sync_replication_slots', true)::bool as sync_replication_slots,
        r.rolname::text as role,
        r.rolsuper as role_superuser,
        -- RDS grants replication through a role instead of the attribute

@@ -36,7 +36,7 @@
 //! - [`source`]: whether a database is ready to be followed, and making it so: the logic of check,
 //!   setup and teardown. It knows Postgres only.
 //! - [`throwaway`]: a Postgres cluster that lives as long as its owner, for the demo, tests and
-//!   benches. It knows nothing of the other rooms.
+//!   benches. It knows nothing of the other rooms but how to connect.
 //! - [`postgres`]: log positions, connections, the replication protocol, pgoutput, the catalog. It
 //!   never names an event, an endpoint or the journal.
 //!

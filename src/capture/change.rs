@@ -99,7 +99,7 @@ pub trait ChangeSink {
     /// `resume_lsn` and behind `position`: the last change yielded, or none if the stream starts
     /// afresh. Nothing was yielded from it yet; what was gathered before stays gathered.
     ///
-    /// A stream that starts afresh may start before [`durable_lsn`](ChangeSink::durable_lsn), which
+    /// A stream that starts afresh, or on another timeline, may start before [`durable_lsn`](ChangeSink::durable_lsn), which
     /// must not be beyond `resume_lsn` any more afterwards. May wait.
     fn connected(
         &mut self,

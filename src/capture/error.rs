@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
+use crate::postgres::catalog::OLDEST_VERSION_NUM;
 use crate::postgres::error::PgError;
 use crate::postgres::lsn::Lsn;
 
@@ -38,7 +39,7 @@ pub enum Refusal {
         new: u32,
         /// The stored position.
         resume_lsn: Lsn,
-        /// Where the server left the stored timeline.
+        /// Where the server left the stored timeline; zero where it was never on it.
         switch_lsn: Lsn,
     },
     /// The slot has moved past the stored position.
@@ -59,6 +60,8 @@ pub enum Refusal {
     SlotLost {
         /// The slot's name.
         slot: String,
+        /// Why, in the server's word, where it has one (from version 16 on).
+        reason: Option<String>,
     },
     /// The publication did not exist when a change of the stream was made.
     PublicationMissing {
@@ -104,6 +107,13 @@ impl fmt::Display for Refusal {
                  that were sent may not exist any more, and new ones up to that position would be \
                  lost; {ACCEPT}"
             ),
+            Refusal::OtherTimeline { old, new, resume_lsn, switch_lsn: Lsn::ZERO } => write!(
+                f,
+                "the server is on timeline {new}, which does not descend from timeline {old} of \
+                 the stored position {resume_lsn}: an old primary that came back after a failover, \
+                 or another standby took over; events may have been sent of changes that this \
+                 server does not have; {ACCEPT}"
+            ),
             Refusal::OtherTimeline { old, new, resume_lsn, switch_lsn } => write!(
                 f,
                 "the server is on timeline {new}, which left timeline {old} at {switch_lsn}, \
@@ -123,10 +133,10 @@ impl fmt::Display for Refusal {
                  are lost; create it again with `walhook setup`, then start once with \
                  `walhook run --accept-gap`"
             ),
-            Refusal::SlotLost { slot } => write!(
+            Refusal::SlotLost { slot, reason } => write!(
                 f,
-                "replication slot {slot:?} is lost: the server removed log that it still needed \
-                 (max_slot_wal_keep_size or idle_replication_slot_timeout); {NEW_SLOT}"
+                "replication slot {slot:?} is lost: {}; {NEW_SLOT}",
+                why_lost(reason.as_deref())
             ),
             Refusal::PublicationMissing { publication } => write!(
                 f,
@@ -139,6 +149,35 @@ impl fmt::Display for Refusal {
 
 impl Error for Refusal {}
 
+/// The server's reasons in sentences
+/// (<https://www.postgresql.org/docs/current/view-pg-replication-slots.html>).
+fn why_lost(reason: Option<&str>) -> &str {
+    match reason {
+        Some("wal_removed") => {
+            "the server removed log that it still needed, more than max_slot_wal_keep_size"
+        }
+        Some("idle_timeout") => {
+            "it was not read for longer than idle_replication_slot_timeout, so the server gave it \
+             up"
+        }
+        // All that version 16 tells, whatever the reason was.
+        Some("conflicting") => {
+            "the server removed what it still needed: log, where it was further behind than \
+             max_slot_wal_keep_size, or on a standby rows of the catalog (hot_standby_feedback = on \
+             and primary_slot_name there prevent that)"
+        }
+        Some("rows_removed") => {
+            "the primary removed rows of its catalog that the slot on this standby still needed \
+             (hot_standby_feedback = on and primary_slot_name at the standby prevent that)"
+        }
+        Some("wal_level_insufficient") => "wal_level at the primary was no longer logical",
+        Some(_) | None => {
+            "the server removed log that it still needed (max_slot_wal_keep_size or \
+             idle_replication_slot_timeout)"
+        }
+    }
+}
+
 /// Why capture ended other than by being told to.
 #[derive(Debug)]
 pub struct CaptureError(Kind);
@@ -147,6 +186,8 @@ pub struct CaptureError(Kind);
 pub(super) enum Kind {
     Refused(Refusal),
     NotSetUp { slot: String },
+    TooOld { version: u32 },
+    NotYet(String),
     UnfitSlot { slot: String, why: String },
     Postgres { doing: &'static str, source: PgError },
     Protocol(String),
@@ -172,6 +213,15 @@ impl CaptureError {
         CaptureError(Kind::NotSetUp { slot: slot.to_owned() })
     }
 
+    pub(super) fn too_old(version_num: u32) -> CaptureError {
+        CaptureError(Kind::TooOld { version: version_num / 10_000 })
+    }
+
+    /// Only waiting helps, and it may well; `why` is the whole sentence.
+    pub(super) fn not_yet(why: impl Into<String>) -> CaptureError {
+        CaptureError(Kind::NotYet(why.into()))
+    }
+
     pub(super) fn unfit_slot(slot: &str, why: String) -> CaptureError {
         CaptureError(Kind::UnfitSlot { slot: slot.to_owned(), why })
     }
@@ -187,16 +237,17 @@ impl CaptureError {
     }
 
     /// Whether the configuration does not fit the database: there is neither a slot nor a stored
-    /// position, as `walhook setup` was never run, or the slot is another kind of slot.
+    /// position, as `walhook setup` was never run, the slot is another kind of slot, or the server
+    /// is too old.
     pub fn is_configuration(&self) -> bool {
-        matches!(self.0, Kind::NotSetUp { .. } | Kind::UnfitSlot { .. })
+        matches!(self.0, Kind::NotSetUp { .. } | Kind::UnfitSlot { .. } | Kind::TooOld { .. })
     }
 
     /// Whether the same may succeed after a while.
     pub(super) fn is_retryable(&self) -> bool {
         match &self.0 {
             Kind::Postgres { source, .. } => source.is_retryable(),
-            Kind::Stalled(_) => true,
+            Kind::Stalled(_) | Kind::NotYet(_) => true,
             _ => false,
         }
     }
@@ -230,6 +281,13 @@ impl fmt::Display for CaptureError {
                  `walhook setup` (`--dry-run` shows the SQL), or set source.create = true to let \
                  `walhook run` do it"
             ),
+            Kind::TooOld { version } => write!(
+                f,
+                "PostgreSQL {version} is too old, walhook needs {} or newer: upgrade the server \
+                 with pg_upgrade",
+                OLDEST_VERSION_NUM / 10_000
+            ),
+            Kind::NotYet(why) => f.write_str(why),
             Kind::UnfitSlot { slot, why } => write!(
                 f,
                 "replication slot {slot:?} {why}, so walhook cannot read it: name another one with \

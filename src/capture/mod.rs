@@ -8,6 +8,7 @@ pub mod position;
 pub mod progress;
 pub mod replication;
 mod session;
+mod timeline;
 
 pub use change::{Change, ChangeSink, Position, Source, Transaction};
 pub use error::CaptureError;

@@ -22,25 +22,44 @@ pub struct StartPoint {
     pub resume_lsn: Lsn,
 }
 
+/// What becomes of an earlier run's position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fit {
+    /// The stream goes on there.
+    Here,
+    /// The stream goes on at this earlier place, where the server left the stored timeline: beyond
+    /// it, nothing was taken, and the log is another now.
+    Earlier(Lsn),
+    /// This standby is behind, and may get there.
+    NotYet,
+}
+
 impl StartPoint {
+    /// Behind what was taken: the server must have this much of the stored timeline's log. (The
+    /// start of a commit record is enough, as timelines part between records.)
+    fn taken_lsn(&self) -> Lsn {
+        self.position.map_or(Lsn::ZERO, |taken| Lsn(taken.commit_lsn.0.saturating_add(1)))
+    }
+
     /// How much of the log the server must have: a transaction that was taken in part ends beyond
     /// the place to go on from. Where another history has none there, what it has instead would be
     /// taken for known.
     fn reached_lsn(&self) -> Lsn {
-        let beyond_commit = self.position.map(|taken| Lsn(taken.commit_lsn.0.saturating_add(1)));
-        beyond_commit.unwrap_or_default().max(self.resume_lsn)
+        self.taken_lsn().max(self.resume_lsn)
     }
 }
 
 /// Checks an earlier run's position against the server before the stream starts.
 ///
-/// `history` is the server's timeline history, asked for only where the timeline changed.
+/// `history` is the server's timeline history, asked for only where the timeline changed. A server
+/// that is `in_recovery` only repeats another one's log, and may not have come to the end of it.
 pub(super) fn check_before_start(
     start: &StartPoint,
     system: &SystemIdentity,
     database_oid: u32,
+    in_recovery: bool,
     history: &[TimelineSwitch],
-) -> Result<(), Refusal> {
+) -> Result<Fit, Refusal> {
     if start.source.system_identifier != system.system_identifier {
         return Err(Refusal::ForeignCluster {
             expected: start.source.system_identifier,
@@ -51,18 +70,24 @@ pub(super) fn check_before_start(
         return Err(Refusal::ForeignDatabase { expected: start.source.database.clone() });
     }
     let reached_lsn = start.reached_lsn();
-    if reached_lsn > system.xlogpos {
-        return Err(Refusal::AheadOfServer { resume_lsn: reached_lsn, server_lsn: system.xlogpos });
-    }
     if start.source.timeline == system.timeline {
-        return Ok(());
+        return match reached_lsn > system.xlogpos {
+            false => Ok(Fit::Here),
+            true if in_recovery => Ok(Fit::NotYet),
+            true => {
+                Err(Refusal::AheadOfServer { resume_lsn: reached_lsn, server_lsn: system.xlogpos })
+            }
+        };
+    }
+    if in_recovery && system.timeline < start.source.timeline {
+        return Ok(Fit::NotYet);
     }
     // A timeline that does not descend from ours shows no switch from it at all.
     let left_at = history
         .iter()
         .find(|switch| switch.timeline == start.source.timeline)
         .map_or(Lsn::ZERO, |switch| switch.switch_lsn);
-    if reached_lsn > left_at {
+    if left_at == Lsn::ZERO || start.taken_lsn() > left_at {
         return Err(Refusal::OtherTimeline {
             old: start.source.timeline,
             new: system.timeline,
@@ -70,7 +95,8 @@ pub(super) fn check_before_start(
             switch_lsn: left_at,
         });
     }
-    Ok(())
+    // Log without changes of ours, such as a standby that takes over never received.
+    Ok(if reached_lsn > left_at { Fit::Earlier(left_at) } else { Fit::Here })
 }
 
 /// Checks, once the stream has started and nobody else can move the slot, that the slot did not
@@ -100,33 +126,57 @@ mod tests {
         TimelineSwitch { timeline, switch_lsn: Lsn(switch_lsn) }
     }
 
+    fn check(
+        start: &StartPoint,
+        system: &SystemIdentity,
+        history: &[TimelineSwitch],
+    ) -> Result<Fit, Refusal> {
+        check_before_start(start, system, 5, false, history)
+    }
+
     #[test]
     fn same_place_goes_on() {
-        assert_eq!(check_before_start(&start(1, 100), &system(7, 1, 100), 5, &[]), Ok(()));
+        assert_eq!(check(&start(1, 100), &system(7, 1, 100), &[]), Ok(Fit::Here));
     }
 
     #[test]
     fn another_cluster_or_database_is_refused() {
-        let refusal = check_before_start(&start(1, 100), &system(8, 1, 200), 5, &[]);
+        let refusal = check(&start(1, 100), &system(8, 1, 200), &[]);
         assert_eq!(refusal, Err(Refusal::ForeignCluster { expected: 7, found: 8 }));
-        let refusal = check_before_start(&start(1, 100), &system(7, 1, 200), 6, &[]);
+        let refusal = check_before_start(&start(1, 100), &system(7, 1, 200), 6, false, &[]);
         assert_eq!(refusal, Err(Refusal::ForeignDatabase { expected: "crm".to_owned() }));
     }
 
     #[test]
     fn position_ahead_of_the_server_is_refused() {
-        let refusal = check_before_start(&start(1, 101), &system(7, 1, 100), 5, &[]);
+        let refusal = check(&start(1, 101), &system(7, 1, 100), &[]);
         assert!(matches!(refusal, Err(Refusal::AheadOfServer { .. })));
     }
 
     #[test]
-    fn promotion_goes_on_only_from_before_the_switch() {
+    fn a_standby_that_is_behind_is_waited_for() {
+        for (timeline, xlogpos) in [(2, 100), (1, 300)] {
+            let system = system(7, timeline, xlogpos);
+            let fit = check_before_start(&start(2, 101), &system, 5, true, &[switch(1, 90)]);
+            assert_eq!(fit, Ok(Fit::NotYet), "timeline {timeline}");
+        }
+    }
+
+    #[test]
+    fn promotion_goes_on_from_the_switch_at_the_latest() {
         let history = [switch(1, 100), switch(2, 300)];
-        assert_eq!(check_before_start(&start(1, 100), &system(7, 3, 400), 5, &history), Ok(()));
-        assert_eq!(check_before_start(&start(2, 300), &system(7, 3, 400), 5, &history), Ok(()));
-        for (timeline, resume_lsn) in [(1, 101), (2, 301), (9, 1)] {
-            let start = start(timeline, resume_lsn);
-            let refusal = check_before_start(&start, &system(7, 3, 400), 5, &history);
+        let taken = |timeline, commit_lsn: u64, resume_lsn| {
+            let position = Some(Position { commit_lsn: Lsn(commit_lsn), ordinal: 0 });
+            StartPoint { position, ..start(timeline, resume_lsn) }
+        };
+        let system = system(7, 3, 400);
+        assert_eq!(check(&taken(1, 90, 100), &system, &history), Ok(Fit::Here));
+        assert_eq!(check(&taken(2, 290, 300), &system, &history), Ok(Fit::Here));
+        // What lay beyond the switch was quiet.
+        assert_eq!(check(&taken(1, 90, 150), &system, &history), Ok(Fit::Earlier(Lsn(100))));
+        assert_eq!(check(&start(2, 301), &system, &history), Ok(Fit::Earlier(Lsn(300))));
+        for (timeline, commit_lsn, resume_lsn) in [(1, 100, 120), (2, 300, 310), (9, 0, 1)] {
+            let refusal = check(&taken(timeline, commit_lsn, resume_lsn), &system, &history);
             assert!(matches!(refusal, Err(Refusal::OtherTimeline { .. })), "{refusal:?}");
         }
     }
@@ -136,13 +186,13 @@ mod tests {
         let mut start = start(1, 50);
         start.position = Some(Position { commit_lsn: Lsn(90), ordinal: 7 });
         let history = [switch(1, 100)];
-        assert_eq!(check_before_start(&start, &system(7, 1, 100), 5, &[]), Ok(()));
-        assert_eq!(check_before_start(&start, &system(7, 2, 200), 5, &history), Ok(()));
+        assert_eq!(check(&start, &system(7, 1, 100), &[]), Ok(Fit::Here));
+        assert_eq!(check(&start, &system(7, 2, 200), &history), Ok(Fit::Here));
         for commit_lsn in [100, 110] {
             start.position = Some(Position { commit_lsn: Lsn(commit_lsn), ordinal: 7 });
-            let refusal = check_before_start(&start, &system(7, 1, 100), 5, &[]);
+            let refusal = check(&start, &system(7, 1, 100), &[]);
             assert!(matches!(refusal, Err(Refusal::AheadOfServer { .. })), "{refusal:?}");
-            let refusal = check_before_start(&start, &system(7, 2, 200), 5, &history);
+            let refusal = check(&start, &system(7, 2, 200), &history);
             assert!(matches!(refusal, Err(Refusal::OtherTimeline { .. })), "{refusal:?}");
         }
     }

@@ -8,20 +8,23 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tracing::{info, warn};
 
-use crate::postgres::catalog::{self, OwnedRelation};
+use crate::postgres::catalog::{self, OLDEST_VERSION_NUM, OwnedRelation};
 use crate::postgres::connection::{self, Client, ConnectionOptions};
 use crate::postgres::error::{PgError, Stage};
 use crate::postgres::lsn::Lsn;
 use crate::postgres::relation::Relation;
-use crate::postgres::replication::{ReplicationClient, ReplicationStream, StartOptions};
+use crate::postgres::replication::{
+    POSTMASTER_START_TIME, ReplicationClient, ReplicationStream, StartOptions,
+};
 use crate::postgres::slot::{self, SlotInfo};
 
 use super::change::{ChangeSink, Source};
 use super::error::{CaptureError, Refusal};
 use super::filter::RowFilters;
-use super::position::{self, StartPoint};
+use super::position::{self, Fit, StartPoint};
 use super::progress::Progress;
 use super::session::{Place, Session};
+use super::timeline::TimelineWatch;
 
 /// Between attempts to connect, at most.
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
@@ -121,6 +124,13 @@ struct Follower<'a, S: ChangeSink> {
     worked: bool,
 }
 
+/// What the server says it is.
+struct Server {
+    source: Source,
+    /// Whether it is a standby.
+    in_recovery: bool,
+}
+
 impl<S: ChangeSink> Follower<'_, S> {
     /// One connection, from its start to its end.
     fn follow(&mut self) -> Result<(), CaptureError> {
@@ -129,10 +139,13 @@ impl<S: ChangeSink> Follower<'_, S> {
         let client =
             unless_stopped(self.runtime, self.progress, connection::connect(&options.connection))
                 .map_err(CaptureError::while_doing("connecting"))?;
-        let mut replication = ReplicationClient::connect(&options.connection)
-            .map_err(CaptureError::while_doing("connecting for replication"))?;
-        let source = self.check_source(&client, &mut replication)?;
-        let slot = self.slot(&client)?;
+        let mut replication = self.connect_to_the_same(&client)?;
+        let Server { source, in_recovery } = self.check_source(&client, &mut replication)?;
+        let slot = self.slot(&client, in_recovery)?;
+        let watch = match in_recovery {
+            true => Some(self.connect_to_the_same(&client)?),
+            false => None,
+        };
         let new = self.source.is_none();
         if new {
             self.place.resume_lsn = slot.confirmed_flush_lsn.unwrap_or_default();
@@ -154,14 +167,58 @@ impl<S: ChangeSink> Follower<'_, S> {
             from_lsn = %self.place.resume_lsn,
             "streaming from {}", options.connection
         );
+        let watch = watch
+            .map(|watch| TimelineWatch::start(watch, source.timeline))
+            .transpose()
+            .map_err(|error| CaptureError::not_yet(format!("no thread for a look: {error}")))?;
         self.source = Some(source);
         self.worked = true;
         self.accept_gap = false;
         self.progress.streaming(true);
         let (began, place) = (Instant::now(), self.place);
-        let result = self.stream(client, stream);
+        let result = self.stream(client, stream, watch.as_ref());
         self.got_on = began.elapsed() > LONGEST_DELAY || self.place != place;
-        result
+        match watch {
+            Some(watch) => self.moved_to(watch.finish()).and(result),
+            None => result,
+        }
+    }
+
+    /// A replication connection to the server that `client` is connected to: where the connection
+    /// string names several hosts, one may have failed in between.
+    fn connect_to_the_same(&self, client: &Client) -> Result<ReplicationClient, CaptureError> {
+        const DOING: &str = "asking the server when it was started";
+        let mut replication = ReplicationClient::connect(&self.options.connection)
+            .map_err(CaptureError::while_doing("connecting for replication"))?;
+        let version_num = replication.server_version_num();
+        if (1..OLDEST_VERSION_NUM).contains(&version_num) {
+            return Err(CaptureError::too_old(version_num));
+        }
+        let one = self.ask(DOING, async {
+            let row = client.query_typed_one(POSTMASTER_START_TIME, &[]).await;
+            let row = row.map_err(|error| PgError::query("it did not say", error))?;
+            Ok(row.try_get::<_, String>(0)?)
+        })?;
+        let other =
+            replication.postmaster_start_time().map_err(CaptureError::while_doing(DOING))?;
+        if one == other {
+            return Ok(replication);
+        }
+        Err(CaptureError::not_yet(
+            "two connections in a row came to different servers; trying again until they come to \
+             the same one",
+        ))
+    }
+
+    /// The stream went on over a change of the server's timeline.
+    fn moved_to(&mut self, timeline: u32) -> Result<(), CaptureError> {
+        let Some(source) = self.source.as_mut().filter(|source| source.timeline != timeline) else {
+            return Ok(());
+        };
+        let old = std::mem::replace(&mut source.timeline, timeline);
+        info!("the stream went on from timeline {old} to {timeline}");
+        let Place { position, resume_lsn } = self.place;
+        self.sink.connected(source, position, resume_lsn).map_err(CaptureError::sink)
     }
 
     /// Is this the source that the position belongs to, and does its log reach there?
@@ -169,7 +226,7 @@ impl<S: ChangeSink> Follower<'_, S> {
         &mut self,
         client: &Client,
         replication: &mut ReplicationClient,
-    ) -> Result<Source, CaptureError> {
+    ) -> Result<Server, CaptureError> {
         const DOING: &str = "asking the server who it is";
         let system = replication.identify_system().map_err(CaptureError::while_doing(DOING))?;
         let info = self.ask(DOING, catalog::server_info(client))?;
@@ -186,19 +243,45 @@ impl<S: ChangeSink> Follower<'_, S> {
                 position: self.place.position,
                 resume_lsn: self.place.resume_lsn,
             };
-            match position::check_before_start(&start, &system, info.database_oid, &history) {
+            let fit = position::check_before_start(
+                &start,
+                &system,
+                info.database_oid,
+                info.in_recovery,
+                &history,
+            );
+            match fit {
                 Err(refusal) if self.accept_gap && refusal.can_be_accepted() => {
                     self.accept(&refusal);
                 }
-                checked => checked?,
+                Err(refusal) => return Err(refusal.into()),
+                Ok(Fit::Here) => {}
+                Ok(Fit::Earlier(switch_lsn)) => {
+                    info!(
+                        from_lsn = %switch_lsn,
+                        "timeline {} begins before the stored position {}, and nothing was sent \
+                         of what lies between: going on where it begins",
+                        system.timeline,
+                        self.place.resume_lsn
+                    );
+                    self.place.resume_lsn = switch_lsn;
+                }
+                Ok(Fit::NotYet) => {
+                    return Err(CaptureError::not_yet(format!(
+                        "this standby has come to {} on timeline {}, and not yet to the stored \
+                         position {} on timeline {}",
+                        system.xlogpos, system.timeline, self.place.resume_lsn, known.timeline
+                    )));
+                }
             }
         }
-        Ok(Source {
+        let source = Source {
             system_identifier: system.system_identifier,
             timeline: system.timeline,
             database: info.database,
             database_oid: info.database_oid,
-        })
+        };
+        Ok(Server { source, in_recovery: info.in_recovery })
     }
 
     /// Forgets the stored position, so that the slot's own becomes the start.
@@ -208,11 +291,16 @@ impl<S: ChangeSink> Follower<'_, S> {
     }
 
     /// The slot, which must be there and usable; decides the start where a gap was accepted.
-    fn slot(&mut self, client: &Client) -> Result<SlotInfo, CaptureError> {
+    fn slot(&mut self, client: &Client, in_recovery: bool) -> Result<SlotInfo, CaptureError> {
         let name = &self.options.slot;
         let slot = self.ask("looking at the replication slot", slot::slot(client, name))?;
         let Some(slot) = slot else {
             return Err(match &self.source {
+                Some(_) if in_recovery => CaptureError::not_yet(format!(
+                    "this is a standby without the replication slot {name:?}; going on when the \
+                     primary is back, or when the slot is here (with several hosts in source.url, \
+                     target_session_attrs=read-write passes standbys over)"
+                )),
                 None => CaptureError::not_set_up(name),
                 Some(_) => {
                     Refusal::SlotMissing { slot: name.clone(), resume_lsn: self.place.resume_lsn }
@@ -223,8 +311,15 @@ impl<S: ChangeSink> Follower<'_, S> {
         if let Some(why) = unfit(&slot, self.options.connection.database()) {
             return Err(CaptureError::unfit_slot(name, why));
         }
+        if slot.synced && in_recovery {
+            return Err(CaptureError::not_yet(format!(
+                "this is a standby, with a copy of the primary's replication slot {name:?}, which \
+                 can be read when the standby is promoted"
+            )));
+        }
         if slot.is_lost() {
-            return Err(Refusal::SlotLost { slot: name.clone() }.into());
+            let reason = slot.invalidation_reason;
+            return Err(Refusal::SlotLost { slot: name.clone(), reason }.into());
         }
         let confirmed_lsn = slot.confirmed_flush_lsn.unwrap_or_default();
         if self.accept_gap && self.source.is_some() {
@@ -251,7 +346,7 @@ impl<S: ChangeSink> Follower<'_, S> {
             )
             .map_err(|error| {
                 if error.is_slot_lost() {
-                    Refusal::SlotLost { slot: options.slot.clone() }.into()
+                    Refusal::SlotLost { slot: options.slot.clone(), reason: None }.into()
                 } else if error.is_slot_in_use() {
                     CaptureError::while_doing(
                         "the slot is held by another connection (another walhook, or an old one \
@@ -271,7 +366,12 @@ impl<S: ChangeSink> Follower<'_, S> {
         Ok(position::check_after_start(self.place.resume_lsn, confirmed_lsn)?)
     }
 
-    fn stream(&mut self, client: Client, stream: ReplicationStream) -> Result<(), CaptureError> {
+    fn stream(
+        &mut self,
+        client: Client,
+        stream: ReplicationStream,
+        watch: Option<&TimelineWatch>,
+    ) -> Result<(), CaptureError> {
         let (runtime, progress) = (self.runtime, self.progress);
         let connection = &self.options.connection;
         let mut client = client;
@@ -283,7 +383,9 @@ impl<S: ChangeSink> Follower<'_, S> {
             }
             ask(runtime, progress, DOING, catalog::resolve_relation(&client, &relation))
         };
-        let session = Session::new(stream, self.sink, &mut self.place, &mut resolve, self.progress);
+        let mut session =
+            Session::new(stream, self.sink, &mut self.place, &mut resolve, self.progress);
+        session.watch = watch;
         session.run().map_err(|error| self.explain(error))
     }
 
@@ -299,7 +401,7 @@ impl<S: ChangeSink> Follower<'_, S> {
     fn explain(&self, error: CaptureError) -> CaptureError {
         match error.postgres() {
             Some(postgres) if postgres.is_slot_lost() => {
-                Refusal::SlotLost { slot: self.options.slot.clone() }.into()
+                Refusal::SlotLost { slot: self.options.slot.clone(), reason: None }.into()
             }
             Some(postgres) if postgres.is_publication_missing() => {
                 let publication = self.options.publication.clone();

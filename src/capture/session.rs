@@ -14,6 +14,7 @@ use crate::postgres::replication::{ReplicationMessage, ReplicationStream, Status
 use super::change::{Change, ChangeSink, Position, Transaction};
 use super::error::CaptureError;
 use super::progress::Progress;
+use super::timeline::TimelineWatch;
 
 /// How often the server hears from us though nothing happens. The server gives up after
 /// `wal_sender_timeout`, 60 s by default, and few set it below several seconds.
@@ -54,6 +55,8 @@ pub(super) struct Session<'a, S: ChangeSink> {
     pub(super) place: &'a mut Place,
     pub(super) resolve: &'a mut Resolve<'a>,
     pub(super) progress: &'a Progress,
+    /// Of a standby.
+    pub(super) watch: Option<&'a TimelineWatch>,
     relations: HashMap<RelationId, Arc<Relation>>,
     /// The transaction whose messages are coming, and the number of its changes so far.
     open: Option<(Transaction, u64)>,
@@ -83,6 +86,7 @@ impl<'a, S: ChangeSink> Session<'a, S> {
             place,
             resolve,
             progress,
+            watch: None,
             relations: HashMap::new(),
             open: None,
             received_lsn,
@@ -97,7 +101,7 @@ impl<'a, S: ChangeSink> Session<'a, S> {
     /// Streams until told to stop. Each round, in this order:
     /// 1. a status update, if one is due: it never waits for data or for room downstream;
     /// 2. hand over what was gathered, if it is enough or no more is at hand;
-    /// 3. stop, if told to;
+    /// 3. stop, if told to, or if the server went on to another timeline;
     /// 4. read on, a moment later while the server is busy.
     pub(super) fn run(mut self) -> Result<(), CaptureError> {
         let mut busy = false;
@@ -117,6 +121,13 @@ impl<'a, S: ChangeSink> Session<'a, S> {
             if idle {
                 if self.progress.is_stopping() {
                     break;
+                }
+                if self.watch.is_some_and(TimelineWatch::has_moved) {
+                    self.finish()?;
+                    return Err(CaptureError::not_yet(
+                        "the server is on another timeline now, as a standby that was promoted; \
+                         connecting again",
+                    ));
                 }
                 if busy {
                     thread::sleep(GATHER);

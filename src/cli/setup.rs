@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::config::{Config, Flags, Needs};
-use crate::source::setup;
+use crate::source::{failover, setup};
 
 use super::{Failure, Globals, database};
 
@@ -37,6 +37,9 @@ async fn set_up(config: &Config, dry_run: bool) -> Result<(), Failure> {
     let watcher = database::client(&config.source.connection).await?;
     let report = &mut database::print_progress;
     setup::setup(&client, &watcher, &options, database::WAIT, report)
+        .await
+        .map_err(|error| database::failure(&error))?;
+    failover::enable(&config.source.connection, &client, &options, report)
         .await
         .map_err(|error| database::failure(&error))
 }

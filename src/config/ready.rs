@@ -173,10 +173,6 @@ fn build_source(raw: RawSource, whole: &Place, directory: &Path) -> Result<Sourc
             _ => return Err(not_one_of(capture, &["replication"])),
         }
     }
-    if let Some(failover) = raw.failover.filter(|failover| failover.value) {
-        let message = "is true, which is not supported by this version of walhook: remove it";
-        return Err(ConfigError::at(&failover.place, message));
-    }
     let url = match (raw.url, raw.url_file) {
         (Some(_), Some(file)) => {
             return Err(ConfigError::at(&file.place, "stands beside `url`: keep one of them"));
@@ -216,7 +212,7 @@ fn build_source(raw: RawSource, whole: &Place, directory: &Path) -> Result<Sourc
                 .then_some(())
                 .ok_or("which is no name of a publication: use 1 to 63 bytes")
         })?,
-        failover: false,
+        failover: raw.failover.is_some_and(|failover| failover.value),
         create: raw.create.is_some_and(|create| create.value),
         int8_as_string,
     })

@@ -204,10 +204,6 @@ fn wrong_files_get_one_sentence() {
             "2: `source.capture` is \"outbox\", which is not supported by this version of walhook: write \"replication\"",
         ),
         (source("capture = \"x\""), "2: `source.capture` is \"x\": write \"replication\""),
-        (
-            source("failover = true"),
-            "2: `source.failover` is true, which is not supported by this version of walhook: remove it",
-        ),
         (source("failover = 1"), "2: `source.failover` is the number 1: write true or false"),
         (
             source("int8 = \"float\""),

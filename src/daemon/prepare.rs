@@ -9,7 +9,7 @@ use crate::config::{SourceConfig, TableConfig};
 use crate::postgres::connection::connect;
 use crate::postgres::error::PgError;
 use crate::source::setup::setup;
-use crate::source::{Finding, Progress, SourceError, SourceOptions, check};
+use crate::source::{Finding, Progress, SourceError, SourceOptions, check, failover};
 
 use super::error::DaemonError;
 
@@ -82,5 +82,6 @@ async fn once(source: &SourceConfig, options: &SourceOptions) -> Result<(), Sour
         Progress::Present(_) => {}
         Progress::Waiting(whom) => warn!("setup waits: {whom}"),
     };
-    setup(&client, &watcher, options, WAIT, &mut report).await
+    setup(&client, &watcher, options, WAIT, &mut report).await?;
+    failover::enable(&source.connection, &client, options, &mut report).await
 }

@@ -87,9 +87,10 @@ impl ChangeSink for JournalSink {
         self.moved |= resume_lsn != self.resume_lsn;
         self.resume_lsn = resume_lsn;
         let is_ahead = |stored: Checkpoint| {
-            stored.position != Position::default() || stored.resume_lsn > resume_lsn
+            position.is_none() && stored.position != Position::default()
+                || stored.resume_lsn > resume_lsn
         };
-        if position.is_none() && self.journal.checkpoint().is_some_and(is_ahead) {
+        if self.journal.checkpoint().is_some_and(is_ahead) {
             self.start_afresh()?;
         }
         self.rules = Some(EventRules::new(RulesOptions {
@@ -198,6 +199,11 @@ mod tests {
         // On it goes after an interruption: nothing changes.
         sink.connected(&source(1), Some(position), Lsn(1000)).unwrap();
         assert_eq!(sink.durable_lsn(), Lsn(1000));
+
+        // A standby that took over never had the quiet end of the log.
+        sink.connected(&source(2), Some(position), Lsn(950)).unwrap();
+        assert_eq!(sink.durable_lsn(), Lsn(950));
+        assert_eq!(journal.checkpoint(), Some(Checkpoint { position, resume_lsn: Lsn(950) }));
 
         // The server was restored, and the loss accepted.
         sink.connected(&source(2), None, Lsn(500)).unwrap();

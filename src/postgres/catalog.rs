@@ -45,6 +45,10 @@ pub struct ServerInfo {
     pub wal_sender_timeout_ms: u64,
     /// After how long an unused slot is given up, as the server writes it (18 and newer).
     pub idle_replication_slot_timeout: Option<String>,
+    /// The standbys' slots for which readers of failover slots wait (17 and newer).
+    pub synchronized_standby_slots: Option<String>,
+    /// Whether this server, as a standby, keeps copies of failover slots (17 and newer).
+    pub sync_replication_slots: Option<bool>,
     /// The role logged in as.
     pub role: String,
     /// Whether it is a superuser.
@@ -101,6 +105,8 @@ pub async fn server_info(client: &Client) -> Result<ServerInfo, PgError> {
             .map(|mb| mb.saturating_mul(1024 * 1024)),
         wal_sender_timeout_ms: sender_timeout_ms.and_then(|ms| ms.try_into().ok()).unwrap_or(0),
         idle_replication_slot_timeout: row.try_get("idle_replication_slot_timeout")?,
+        synchronized_standby_slots: row.try_get("synchronized_standby_slots")?,
+        sync_replication_slots: row.try_get("sync_replication_slots")?,
         role: row.try_get("role")?,
         role_superuser: row.try_get("role_superuser")?,
         role_can_replicate: row.try_get("role_can_replicate")?,

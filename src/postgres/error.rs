@@ -186,9 +186,13 @@ impl PgError {
         self.sqlstate() == Some("55006")
     }
 
-    /// Whether something named does not exist: a slot, a publication, a type (42704).
+    /// Whether something named does not exist: a slot, a publication, a type (42704; from version
+    /// 18 on, the stream only warns of a missing publication, with 55000).
     pub fn is_undefined_object(&self) -> bool {
-        self.sqlstate() == Some("42704")
+        match &self.0.cause {
+            Cause::Server(error) => error.code() == "42704",
+            _ => false,
+        }
     }
 
     /// Whether the publication did not exist when a change of the stream was made: an error of the
@@ -196,7 +200,7 @@ impl PgError {
     pub fn is_publication_missing(&self) -> bool {
         let Cause::Server(error) = &self.0.cause else { return false };
         self.0.stage == Stage::Stream
-            && (error.code() == "42704" || error.routine() == "LoadPublications")
+            && (error.code() == "42704" || remedy::is_skipped_publication(error))
     }
 
     /// Whether streaming could not start because the slot is gone or was invalidated, so that

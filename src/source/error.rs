@@ -84,7 +84,7 @@ impl fmt::Display for SourceError {
             Kind::Waited { what, whom, waited } => {
                 write!(f, "gave up after {} s: {what}", waited.as_secs())?;
                 match whom {
-                    Some(whom) => write!(f, " is waiting for {whom}; end it, then try again"),
+                    Some(whom) => write!(f, " is waiting for {whom}; see to that, then try again"),
                     None => f.write_str(" did not finish; try again when the server is less busy"),
                 }
             }

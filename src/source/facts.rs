@@ -45,12 +45,14 @@ pub async fn gather(client: &Client, options: &SourceOptions) -> Result<Facts, P
         .iter()
         .all(|(schema, name)| tables.iter().any(|t| t.schema == *schema && t.name == *name));
     let names = if all_exist { Vec::new() } else { catalog::table_names(client).await? };
+    // The slot first: it is created last, so a slot that is seen here has its publication already,
+    // whatever another session does meanwhile.
+    let slot = slot(client, &options.slot).await?;
     let publication = publication(client, &options.publication).await?;
     let strangers = match &publication {
         Some(publication) => strangers(client, options, publication).await?,
         None => Vec::new(),
     };
-    let slot = slot(client, &options.slot).await?;
     Ok(Facts { server, tables, names, publication, strangers, slot })
 }
 

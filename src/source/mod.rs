@@ -9,6 +9,7 @@ mod advice;
 pub mod check;
 mod error;
 mod facts;
+pub mod failover;
 mod finding;
 mod plan;
 mod run;

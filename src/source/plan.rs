@@ -14,6 +14,10 @@ pub struct Step {
 }
 
 impl Step {
+    pub(super) fn creates_slot(&self) -> bool {
+        self.sql.contains("pg_create_logical_replication_slot")
+    }
+
     /// The step as the subject of a sentence: `the attempt to create the slot walhook`.
     pub(super) fn what(&self) -> String {
         format!("the attempt to {}", self.reason)

@@ -15,6 +15,10 @@ use crate::postgres::slot::{Blocker, blockers};
 /// How often the second session looks whom a waiting statement waits for.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// What the creation of a slot on a standby waits for. A busy primary writes one every now and then.
+const SNAPSHOT: &str = "the primary to log a snapshot of its transactions, which an idle one does \
+                        not do by itself (SELECT pg_log_standby_snapshot(); there)";
+
 /// The sessions that carry out statements, and until when they may wait.
 pub(super) struct Runner<'a> {
     pub(super) client: &'a Client,
@@ -64,7 +68,13 @@ impl<'a> Runner<'a> {
                 result = &mut statement => break result,
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
-            if let Some(now) = describe(&blockers(self.watcher, pid).await?)
+            let now = match describe(&blockers(self.watcher, pid).await?) {
+                None if step.creates_slot() && in_recovery(self.watcher).await? => {
+                    Some(SNAPSHOT.to_owned())
+                }
+                whom => whom,
+            };
+            if let Some(now) = now
                 && whom.as_ref() != Some(&now)
             {
                 report(Progress::Waiting(format!("{} is waiting for {now}", step.what())));
@@ -95,6 +105,14 @@ async fn backend_pid(client: &Client) -> Result<i32, PgError> {
         .await
         .map_err(|error| PgError::query("could not ask for the session's process", error))?;
     Ok(row.try_get("pid")?)
+}
+
+async fn in_recovery(watcher: &Client) -> Result<bool, PgError> {
+    let row = watcher
+        .query_typed_one("select pg_is_in_recovery()", &[])
+        .await
+        .map_err(|error| PgError::query("could not ask whether this is a standby", error))?;
+    Ok(row.try_get(0)?)
 }
 
 async fn cancel(watcher: &Client, pid: i32) -> Result<(), PgError> {

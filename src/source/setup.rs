@@ -10,6 +10,7 @@ use tokio_postgres::Client;
 
 use super::check::{self, publication, server, slot, tables};
 use super::facts::{Facts, gather};
+use super::failover;
 use super::plan::Progress;
 use super::run::Runner;
 use super::{Finding, Plan, SourceError, SourceOptions, Step};
@@ -32,10 +33,14 @@ pub async fn plan(client: &Client, options: &SourceOptions) -> Result<Plan, PgEr
     if let Some(finding) = check::too_old(client).await? {
         return Ok(Plan { blocked: vec![finding], ..Plan::default() });
     }
-    Ok(plan_from(&gather(client, options).await?, options))
+    let facts = gather(client, options).await?;
+    let mut plan = plan_from(&facts, options);
+    plan.steps.extend(failover::step(&facts, options));
+    Ok(plan)
 }
 
-/// Does what there is to do, and reports it step by step. `watcher` is a second session of the same
+/// Does what there is to do, but for what takes a replication connection
+/// ([`failover`](super::failover)), and reports it step by step. `watcher` is a second session of the same
 /// role, which sees whom the first one waits for; `wait` is how long that may last altogether.
 ///
 /// # Errors
@@ -53,7 +58,10 @@ pub async fn setup(
     let runner = Runner::new(client, watcher, wait);
     let mut rounds = 0;
     'plan: loop {
-        let plan = plan(client, options).await?;
+        if let Some(finding) = check::too_old(client).await? {
+            return Err(SourceError::refused(vec![finding]));
+        }
+        let plan = plan_from(&gather(client, options).await?, options);
         if !plan.blocked.is_empty() {
             return Err(SourceError::refused(plan.blocked));
         }
@@ -101,6 +109,7 @@ fn plan_from(facts: &Facts, options: &SourceOptions) -> Plan {
             plan.blocked.extend(
                 slot::not_ours(facts, options, existing).or_else(|| slot::lost(options, existing)),
             );
+            plan.blocked.extend(server::failover(facts, options));
             if existing.is_being_created() {
                 let holder = slot::holder(existing);
                 plan.pending = Some(format!("{holder}, which is creating the same slot"));

@@ -77,9 +77,7 @@ impl Binaries {
 /// Postgres.app.
 pub fn find() -> Result<Binaries, ThrowawayError> {
     if let Some(dir) = env::var_os(ENV).filter(|dir| !dir.is_empty()) {
-        let dir = PathBuf::from(dir);
-        let found = Binaries::in_dir(&dir);
-        return checked(found.ok_or(ThrowawayError(Kind::NoServerIn { dir }))?);
+        return checked(in_folder(Path::new(&dir))?);
     }
     let path = env::var_os("PATH").unwrap_or_default();
     let newest = env::split_paths(&path)
@@ -90,6 +88,11 @@ pub fn find() -> Result<Binaries, ThrowawayError> {
         .reduce(|best, next| if next.version > best.version { next } else { best });
     let none = || ThrowawayError(Kind::NoServer { install: install_command(&path) });
     checked(newest.ok_or_else(none)?)
+}
+
+/// The server in this folder, of whatever version.
+pub(super) fn in_folder(dir: &Path) -> Result<Binaries, ThrowawayError> {
+    Binaries::in_dir(dir).ok_or_else(|| ThrowawayError(Kind::NoServerIn { dir: dir.to_owned() }))
 }
 
 fn checked(found: Binaries) -> Result<Binaries, ThrowawayError> {

@@ -9,6 +9,7 @@
 //! code use `spawn_blocking` where that matters.
 
 mod binaries;
+mod standby;
 mod workshop;
 
 use std::fmt;
@@ -33,6 +34,7 @@ const SUPERUSER: &str = "postgres";
 pub struct Options {
     fsync: bool,
     own_identity: bool,
+    programs: Option<PathBuf>,
     conf: Vec<String>,
 }
 
@@ -52,6 +54,13 @@ impl Options {
     /// are copies of one, which starts faster, and look like clones of each other.
     pub fn own_identity(mut self) -> Options {
         self.own_identity = true;
+        self
+    }
+
+    /// Uses the server's programs in this folder, of whatever version, instead of those
+    /// [`find`] finds.
+    pub fn programs(mut self, dir: impl Into<PathBuf>) -> Options {
+        self.programs = Some(dir.into());
         self
     }
 
@@ -94,7 +103,10 @@ pub struct Cluster {
 impl Cluster {
     /// Makes a cluster and starts it; it takes connections when this returns.
     pub fn start(options: &Options) -> Result<Cluster, ThrowawayError> {
-        let workshop = Workshop::shared()?;
+        let workshop = match &options.programs {
+            None => Workshop::shared()?,
+            Some(dir) => Arc::new(Workshop::new(binaries::in_folder(dir)?)?),
+        };
         let dir = workshop.new_cluster_dir()?;
         let mut cluster = Cluster { workshop, dir, port: 0 };
         if options.own_identity {
@@ -106,18 +118,13 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Makes a streaming standby of this cluster and starts it.
+    /// Makes a streaming standby of this cluster and starts it; it takes connections when this
+    /// returns. It may lag behind, as this cluster keeps no log for it.
     pub fn standby(&self, options: &Options) -> Result<Cluster, ThrowawayError> {
         let workshop = Arc::clone(&self.workshop);
         let dir = workshop.new_cluster_dir()?;
         let mut standby = Cluster { workshop, dir, port: 0 };
-        let mut command = self.workshop.command("pg_basebackup");
-        command.args(["--checkpoint=fast", "--no-sync", "--write-recovery-conf", "-D"]);
-        command.arg(standby.data_dir());
-        command
-            .arg("-d")
-            .arg(format!("host=127.0.0.1 port={} user={SUPERUSER} dbname=postgres", self.port));
-        run(command)?;
+        standby::copy(self, &standby.data_dir())?;
         standby.configure_and_start(options)?;
         Ok(standby)
     }
@@ -196,7 +203,7 @@ impl Cluster {
         let mut text =
             fs::read_to_string(&main).map_err(|error| ThrowawayError::io("read", &main, error))?;
         if !text.contains("include 'throwaway.conf'") {
-            text.push_str("\ninclude 'throwaway.conf'\n");
+            text.push_str("\ninclude_if_exists 'standby.conf'\ninclude 'throwaway.conf'\n");
             fs::write(&main, text).map_err(|error| ThrowawayError::io("write", &main, error))?;
         }
         let mut tries = 1;
@@ -314,6 +321,7 @@ enum Kind {
     Io { doing: &'static str, path: PathBuf, error: std::io::Error },
     Spawn { program: String, error: std::io::Error },
     Failed { program: String, said: String, log: String },
+    Backup(String),
 }
 
 impl ThrowawayError {
@@ -372,6 +380,7 @@ impl fmt::Display for ThrowawayError {
                 write!(f, "could not {doing} {}: {error}", path.display())
             }
             Kind::Spawn { program, error } => write!(f, "could not run {program}: {error}"),
+            Kind::Backup(problem) => write!(f, "could not copy the primary: {problem}"),
             Kind::Failed { program, said, log } => {
                 write!(f, "{program} failed: {said}")?;
                 if !log.is_empty() {

@@ -50,13 +50,13 @@ impl Workshop {
         if let Some(workshop) = shared.upgrade() {
             return Ok(workshop);
         }
-        let workshop = Arc::new(Workshop::new()?);
+        let workshop = Arc::new(Workshop::new(find()?)?);
         *shared = Arc::downgrade(&workshop);
         Ok(workshop)
     }
 
-    fn new() -> Result<Workshop, ThrowawayError> {
-        let binaries = find()?;
+    /// One of its own, for these programs.
+    pub(super) fn new(binaries: Binaries) -> Result<Workshop, ThrowawayError> {
         let user = User::to_run_as()?;
         let base = base_dir(user.is_some());
         let root = tempfile::Builder::new()
@@ -99,12 +99,17 @@ impl Workshop {
     pub(super) fn new_cluster_dir(&self) -> Result<PathBuf, ThrowawayError> {
         let number = self.clusters.fetch_add(1, Ordering::Relaxed);
         let dir = self.root.join(number.to_string());
-        let made = fs::create_dir(&dir).and_then(|()| match &self.user {
-            Some(user) => chown(&dir, Some(user.uid), Some(user.gid)),
-            None => Ok(()),
-        });
+        let made = fs::create_dir(&dir).and_then(|()| self.hand_over(&dir));
         made.map_err(|error| ThrowawayError::io("make the folder", &dir, error))?;
         Ok(dir)
+    }
+
+    /// Gives a file or folder to the user who owns the clusters.
+    pub(super) fn hand_over(&self, path: &Path) -> std::io::Result<()> {
+        match &self.user {
+            Some(user) => chown(path, Some(user.uid), Some(user.gid)),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn initdb(&self, data_dir: &Path) -> Result<(), ThrowawayError> {

@@ -17,4 +17,6 @@ mod rendering;
 mod replication_client;
 mod setup;
 mod shutdown;
+mod standby;
 mod tpcb;
+mod versions;

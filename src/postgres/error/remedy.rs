@@ -33,7 +33,7 @@ pub(super) fn remedy(stage: Stage, error: &ServerError) -> Option<&'static str> 
         }
         (_, "55006") => "it is free again when the other connection ends",
         (Stage::Start, "42704") => "the slot was dropped: what was committed since may be lost",
-        (Stage::Stream, "42704") => {
+        (Stage::Stream, code) if code == "42704" || is_skipped_publication(error) => {
             "if the publication was dropped, recreating it does not heal the slot: changes from \
              before it existed can't be decoded"
         }
@@ -44,6 +44,12 @@ pub(super) fn remedy(stage: Stage, error: &ServerError) -> Option<&'static str> 
         _ => return None,
     };
     Some(remedy)
+}
+
+/// Whether this is the warning that takes the place of an error from version 18 on: the server
+/// goes on without a publication that did not exist, and sends nothing of its tables.
+pub(super) fn is_skipped_publication(error: &ServerError) -> bool {
+    error.code() == "55000" && error.routine() == "LoadPublications"
 }
 
 /// Whether it may go away by itself.
@@ -62,7 +68,12 @@ pub(super) fn is_transient(error: &ServerError) -> bool {
 pub(super) fn is_slot_lost(error: &ServerError) -> bool {
     match error.code() {
         "42704" => true,
-        "55000" => !is_wal_level(error) && !error.message().contains("not created in this"),
+        "55000" => {
+            let message = error.message();
+            // "cannot use": a standby's copy of a slot, which can be read after a promotion.
+            let other = ["not created in this", "cannot use replication slot"];
+            !is_wal_level(error) && !other.iter().any(|words| message.contains(words))
+        }
         _ => false,
     }
 }
@@ -132,6 +143,13 @@ mod tests {
         assert!(gone.is_slot_lost() && gone.is_undefined_object());
         let level = error(Stage::Start, "55000", "logical decoding requires wal_level >= logical");
         assert!(!level.is_slot_lost());
+        let copy = error(
+            Stage::Start,
+            "55000",
+            "cannot use replication slot \"w\" for logical \
+                                                 decoding",
+        );
+        assert!(!copy.is_slot_lost());
         let publication = error(Stage::Stream, "42704", "publication \"w\" does not exist");
         assert!(!publication.is_slot_lost() && publication.is_undefined_object());
         let busy = error(Stage::Start, "55006", "slot is active for PID 1");

@@ -25,8 +25,12 @@ const CREATE_SLOT_TIMEOUT: Duration = Duration::from_secs(600);
 /// More rows than any command yields.
 const MAX_ROWS: usize = 10_000;
 
+/// To be compared with what another connection says.
+pub(crate) const POSTMASTER_START_TIME: &str =
+    "SELECT extract(epoch from pg_catalog.pg_postmaster_start_time())::text";
+
 /// The values of one row in text form; `None` is null.
-pub(super) type Row = Vec<Option<Vec<u8>>>;
+pub(crate) type Row = Vec<Option<Vec<u8>>>;
 
 /// Which cluster this is and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -195,6 +199,29 @@ impl ReplicationClient {
         }
     }
 
+    /// ALTER_REPLICATION_SLOT: whether standbys keep a copy of the slot (from version 17 on).
+    ///
+    /// # Errors
+    /// See [`PgError::is_slot_in_use`]: nobody may be reading it.
+    pub fn alter_slot_failover(&mut self, name: &str, failover: bool) -> Result<(), PgError> {
+        let what = format!("could not alter the replication slot {name:?} as");
+        let doing = Doing { stage: Stage::Command, what: &what };
+        self.command(&alter_slot_command(name, failover), doing).map(drop)
+    }
+
+    /// Tells one server from another: no two were started at the same microsecond. As text.
+    pub(crate) fn postmaster_start_time(&mut self) -> Result<String, PgError> {
+        let doing = Doing { stage: Stage::Command, what: "could not ask when the server started" };
+        let rows = self.command(POSTMASTER_START_TIME, doing)?;
+        let started = rows.first().and_then(|row| text(row, 0)).map(str::to_owned);
+        started.ok_or_else(|| self.nonsense(doing))
+    }
+
+    /// A plain statement: a walsender that is connected to a database takes those, too.
+    pub(crate) fn sql(&mut self, sql: &str) -> Result<Vec<Row>, PgError> {
+        self.command(sql, Doing { stage: Stage::Command, what: "a statement failed as" })
+    }
+
     fn command(&mut self, sql: &str, doing: Doing<'_>) -> Result<Vec<Row>, PgError> {
         self.query(sql, doing, Instant::now() + COMMAND_TIMEOUT)
     }
@@ -279,6 +306,11 @@ fn create_slot_command(name: &str, options: CreateSlot) -> String {
         (true, Snapshot::Export) => "(SNAPSHOT 'export', FAILOVER true)",
     };
     format!("CREATE_REPLICATION_SLOT {}{temporary} LOGICAL pgoutput {rest}", quote_ident(name))
+}
+
+/// The command of [`ReplicationClient::alter_slot_failover`].
+pub(crate) fn alter_slot_command(name: &str, failover: bool) -> String {
+    format!("ALTER_REPLICATION_SLOT {} (FAILOVER {failover})", quote_ident(name))
 }
 
 /// The publications are a list of identifiers inside a literal.

@@ -18,5 +18,6 @@ mod wire;
 pub use commands::{
     CreateSlot, CreatedSlot, Snapshot, StartOptions, SystemIdentity, TimelineSwitch,
 };
+pub(crate) use commands::{POSTMASTER_START_TIME, alter_slot_command};
 pub use startup::ReplicationClient;
 pub use stream::{ReplicationMessage, ReplicationStream, StatusUpdate};

@@ -210,6 +210,7 @@ fn status_message(status: StatusUpdate, now_us: i64) -> [u8; 39] {
     message
 }
 
+/// Errors and notices have the same fields.
 fn server_error(body: &[u8]) -> ServerError {
     use bytes::{BufMut, BytesMut};
     use postgres_protocol::message::backend::Message;

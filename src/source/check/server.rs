@@ -13,6 +13,7 @@ pub(in crate::source) fn server(facts: &Facts, options: &SourceOptions) -> Vec<F
     findings.extend(slots_left(facts));
     findings.extend(senders_left(facts));
     findings.extend(failover(facts, options));
+    findings.extend(failover_settings(facts, options));
     if server.encoding == "SQL_ASCII" {
         let sentence = format!(
             "the encoding of {} is SQL_ASCII, so a value that is not valid UTF-8 stops the stream",
@@ -126,14 +127,54 @@ fn all_taken(what: &str, (setting, limit): (&str, u32), free_one: &str) -> Findi
     ))
 }
 
-fn failover(facts: &Facts, options: &SourceOptions) -> Option<Finding> {
+/// Whether the server can have the failover slot that is asked for.
+pub(in crate::source) fn failover(facts: &Facts, options: &SourceOptions) -> Option<Finding> {
     let server = &facts.server;
-    if !options.failover || server.version_num >= 170_000 {
+    if !options.failover {
         return None;
+    }
+    if server.version_num >= 170_000 {
+        let own = server.in_recovery && facts.slot.as_ref().is_none_or(|slot| !slot.synced);
+        return own.then(|| {
+            let sentence = "this is a standby, where only copies of the primary's slots can be \
+                            failover slots";
+            Finding::error(SERVER, sentence)
+                .fix("failover = false in [source], or connect to the primary")
+        });
     }
     let version = server.version_num / 10_000;
     let sentence = format!("failover slots need PostgreSQL 17, this is {version}");
     Some(Finding::error(SERVER, sentence).fix("failover = false in [source]"))
+}
+
+/// The settings on either side that failover slots take
+/// (<https://www.postgresql.org/docs/current/logical-replication-failover.html>).
+fn failover_settings(facts: &Facts, options: &SourceOptions) -> Option<Finding> {
+    let server = &facts.server;
+    if !options.failover && !facts.slot.as_ref().is_some_and(|slot| slot.failover) {
+        return None;
+    }
+    if server.in_recovery {
+        if server.sync_replication_slots != Some(false) {
+            return None;
+        }
+        let sentence = "sync_replication_slots is off: this standby keeps no copies of failover \
+                        slots up to date, so none is of use when it takes over";
+        return Some(Finding::warning(SERVER, sentence).fix(
+            "ALTER SYSTEM SET sync_replication_slots = on; SELECT pg_reload_conf(); on the standby \
+             (which also needs hot_standby_feedback = on, primary_slot_name, and a dbname in \
+             primary_conninfo)",
+        ));
+    }
+    if server.synchronized_standby_slots.as_deref() != Some("") {
+        return None;
+    }
+    let sentence = "synchronized_standby_slots is empty: walhook may send changes before a standby \
+                    has them, and if that standby takes over, walhook refuses to go on there";
+    Some(Finding::warning(SERVER, sentence).fix(
+        "ALTER SYSTEM SET synchronized_standby_slots = '<the standby's primary_slot_name>'; SELECT \
+         pg_reload_conf(); (walhook then waits for that standby, also while it is down)",
+    ))
 }
 
 /// What keeps a slot from being created.

@@ -17,6 +17,14 @@ pub(in crate::source) fn slot(facts: &Facts, options: &SourceOptions) -> Vec<Fin
     if let Some(finding) = not_ours(facts, options, slot).or_else(|| lost(options, slot)) {
         return vec![finding];
     }
+    if slot.synced && facts.server.in_recovery {
+        let sentence = "is this standby's copy of the primary's slot, which can be read only once \
+                        the standby is promoted";
+        return vec![Finding::warning(title(options), sentence).fix(
+            "connect to the primary (with several hosts in source.url, add \
+             target_session_attrs=read-write); until a promotion, walhook run waits here",
+        )];
+    }
     if slot.is_being_created() {
         return vec![being_created(options, slot)];
     }
@@ -34,7 +42,7 @@ pub(in crate::source) fn slot(facts: &Facts, options: &SourceOptions) -> Vec<Fin
     if options.failover && !slot.failover && facts.server.version_num >= 170_000 {
         findings.push(
             Finding::warning(title(options), "is not a failover slot, as the configuration asks")
-                .fix("walhook teardown, then walhook setup (or ALTER_REPLICATION_SLOT on a replication connection)"),
+                .fix("walhook setup, while walhook run is stopped"),
         );
     }
     findings
@@ -82,9 +90,6 @@ pub(in crate::source) fn not_ours(
         format!("uses the output plugin {}, walhook reads {PLUGIN}", shown(plugin))
     } else if slot.temporary {
         "is temporary and goes away with the session that made it".to_owned()
-    } else if slot.synced && facts.server.in_recovery {
-        "is a standby's copy of the primary's slot, which can be read only after a promotion"
-            .to_owned()
     } else {
         return None;
     };

@@ -59,6 +59,12 @@ impl ClusterFixture {
         Arc::clone(SHARED.get_or_init(|| Arc::new(ClusterFixture::start())))
     }
 
+    /// One for a test that looks at each message: before version 15, the transactions of others
+    /// come along as empty ones.
+    pub(super) fn alone() -> Arc<ClusterFixture> {
+        Arc::new(ClusterFixture::start())
+    }
+
     /// One for a test that changes or stops it.
     pub(super) fn start() -> ClusterFixture {
         let cluster = Cluster::start(&Options::new().conf("autovacuum = off")).unwrap();

@@ -138,7 +138,7 @@ async fn creating_a_slot_waits_for_open_transactions_and_says_so() {
 
 #[test]
 fn changes_stream_over_tcp_tls_and_unix_sockets() {
-    let cluster = ClusterFixture::shared();
+    let cluster = ClusterFixture::alone();
     for (name, options) in [
         ("over_tcp", cluster.tcp("trusty", "sslmode=disable")),
         ("over_tls", cluster.tcp("trusty", "sslmode=require")),
@@ -172,7 +172,7 @@ fn changes_stream_over_tcp_tls_and_unix_sockets() {
 
 #[test]
 fn values_come_in_the_pinned_formats() {
-    let cluster = ClusterFixture::shared();
+    let cluster = ClusterFixture::alone();
     let mut stream = streaming(&cluster, &cluster.tcp("trusty", ""), "formats", false);
     cluster.execute("CREATE TABLE formats_of (t timestamptz PRIMARY KEY, d date, i interval, b bytea, f float8);
          ALTER TABLE formats_of REPLICA IDENTITY FULL;
@@ -196,7 +196,7 @@ fn values_come_in_the_pinned_formats() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn status_updates_move_the_slot_and_are_answered() {
-    let cluster = ClusterFixture::shared();
+    let cluster = ClusterFixture::alone();
     let client = cluster.client().await;
     let work = tokio::task::spawn_blocking(move || {
         let mut reported = Vec::new();
