@@ -1,5 +1,5 @@
 -- Facts about the server, the database and the role walhook is logged in as. Settings are read
--- through pg_settings where their unit matters and through current_setting(…, true) where a server
+-- through pg_settings where their unit matters and through current_setting(..., true) where a server
 -- may not know them; both are readable by every role.
 select current_setting('server_version_num')::int4 as version_num,
        current_setting('server_version') as version,

@@ -93,6 +93,7 @@ fuzz_target!(|data: &[u8]| {
         capture: "replication",
         tables: vec![TableRule::new(TablePattern::exact("s", "t"), Some("r".into()))],
         int8_as_string: false,
+        replace_invalid_utf8: data.len().is_multiple_of(2),
         message_prefix: "walhook".into(),
     });
     let lsn = Lsn(1);

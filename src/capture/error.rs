@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::postgres::catalog::OLDEST_VERSION_NUM;
 use crate::postgres::error::PgError;
 use crate::postgres::lsn::Lsn;
+use crate::postgres::sql::quote_literal;
 
 /// A state of the source from which going on would lose changes or send those of another
 /// database. Only a person can decide what is right.
@@ -68,6 +69,39 @@ pub enum Refusal {
         /// The publication's name.
         publication: String,
     },
+    /// The server cannot turn a value of a transaction into UTF-8, today or ever.
+    Untranslatable {
+        /// The transaction and how to go on without it.
+        leave_out: Option<LeaveOut>,
+        /// Where the record of the row begins.
+        row_lsn: Option<Lsn>,
+        /// What the server said.
+        said: String,
+    },
+}
+
+/// How to go on without a transaction that cannot be read. Displays as half a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaveOut {
+    /// The slot.
+    pub slot: String,
+    /// Where the transaction's commit record starts.
+    pub commit_lsn: Lsn,
+}
+
+impl fmt::Display for LeaveOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Whatever lies behind the record's start is behind the transaction.
+        let behind = Lsn(self.commit_lsn.0.saturating_add(1));
+        write!(
+            f,
+            "to leave out the transaction that was committed at {}, and only that, stop walhook, \
+             run SELECT pg_replication_slot_advance({}, '{behind}'); in the database, and start \
+             once with `walhook run --accept-gap`",
+            self.commit_lsn,
+            quote_literal(&self.slot),
+        )
+    }
 }
 
 impl Refusal {
@@ -80,6 +114,9 @@ impl Refusal {
     }
 }
 
+/// What helps in a database of the encoding SQL_ASCII.
+pub(crate) const REPLACE: &str = "set source.invalid_utf8 = \"replace\" to have U+FFFD in the \
+                                  place of bytes that are not UTF-8";
 const ACCEPT: &str = "to go on without them, start once with `walhook run --accept-gap`";
 const NEW_SLOT: &str = "drop what is left of the slot and create it again with `walhook teardown` \
                         and `walhook setup`, then start once with `walhook run --accept-gap`; \
@@ -143,6 +180,18 @@ impl fmt::Display for Refusal {
                 "publication {publication:?} did not exist when the next change of the stream was \
                  made, and creating it now does not help, as Postgres looks at the past; {NEW_SLOT}"
             ),
+            Refusal::Untranslatable { leave_out, row_lsn, said } => {
+                f.write_str("a row holds text that Postgres cannot turn into UTF-8")?;
+                if let Some(row_lsn) = row_lsn {
+                    write!(f, " (its record begins at {row_lsn})")?;
+                }
+                write!(
+                    f,
+                    ": {said}; correct the row, so that it does not come again; what is in the log \
+                     stays as it is"
+                )?;
+                leave_out.as_ref().map_or(Ok(()), |leave_out| write!(f, ": {leave_out}"))
+            }
         }
     }
 }
@@ -185,11 +234,31 @@ pub struct CaptureError(Kind);
 #[derive(Debug)]
 pub(super) enum Kind {
     Refused(Refusal),
-    NotSetUp { slot: String },
-    TooOld { version: u32 },
+    NotSetUp {
+        slot: String,
+    },
+    TooOld {
+        version: u32,
+    },
     NotYet(String),
-    UnfitSlot { slot: String, why: String },
-    Postgres { doing: &'static str, source: PgError },
+    UnfitSlot {
+        slot: String,
+        why: String,
+    },
+    Postgres {
+        doing: &'static str,
+        source: PgError,
+    },
+    /// While streaming; inside of which transaction, if it was inside of one.
+    Stream {
+        source: PgError,
+        commit_lsn: Option<Lsn>,
+    },
+    /// A row filter that is none for its table.
+    Filter {
+        table: String,
+        source: PgError,
+    },
     Protocol(String),
     Stalled(Duration),
     Sink(Box<dyn Error + Send + Sync>),
@@ -226,6 +295,15 @@ impl CaptureError {
         CaptureError(Kind::UnfitSlot { slot: slot.to_owned(), why })
     }
 
+    /// The stream broke, while the changes of the transaction committed at `commit_lsn` came.
+    pub(super) fn streaming(source: PgError, commit_lsn: Option<Lsn>) -> CaptureError {
+        CaptureError(Kind::Stream { source, commit_lsn })
+    }
+
+    pub(super) fn filter(table: String, source: PgError) -> CaptureError {
+        CaptureError(Kind::Filter { table, source })
+    }
+
     /// Adds what was being done to an error of the connection.
     pub(super) fn while_doing(doing: &'static str) -> impl FnOnce(PgError) -> CaptureError {
         move |source| CaptureError(Kind::Postgres { doing, source })
@@ -246,20 +324,39 @@ impl CaptureError {
     /// Whether the same may succeed after a while.
     pub(super) fn is_retryable(&self) -> bool {
         match &self.0 {
-            Kind::Postgres { source, .. } => source.is_retryable(),
-            Kind::Stalled(_) | Kind::NotYet(_) => true,
+            Kind::Postgres { source, .. } | Kind::Stream { source, .. } => source.is_retryable(),
+            Kind::Stalled(_) | Kind::NotYet(_) | Kind::Filter { .. } => true,
             _ => false,
         }
     }
 
     /// Whether it came from the connection at all, and not from what was said over it.
     pub(super) fn is_connection(&self) -> bool {
-        matches!(self.0, Kind::Postgres { .. })
+        matches!(self.0, Kind::Postgres { .. } | Kind::Stream { .. })
+    }
+
+    /// The transaction whose changes the server failed at, and its words for that, where trying
+    /// again most likely ends the same way.
+    pub(super) fn failed_at(&self) -> Option<(Lsn, &str)> {
+        match &self.0 {
+            Kind::Stream { source, commit_lsn: Some(lsn) } if !source.is_retryable() => {
+                Some((*lsn, source.sqlstate()?))
+            }
+            _ => None,
+        }
+    }
+
+    /// The sink's own error, if it is one.
+    pub fn into_sink_error(self) -> Result<Box<dyn Error + Send + Sync>, CaptureError> {
+        match self.0 {
+            Kind::Sink(error) => Ok(error),
+            kind => Err(CaptureError(kind)),
+        }
     }
 
     pub(super) fn postgres(&self) -> Option<&PgError> {
         match &self.0 {
-            Kind::Postgres { source, .. } => Some(source),
+            Kind::Postgres { source, .. } | Kind::Stream { source, .. } => Some(source),
             _ => None,
         }
     }
@@ -294,6 +391,12 @@ impl fmt::Display for CaptureError {
                  source.slot, and create it with `walhook setup`"
             ),
             Kind::Postgres { doing, source } => write!(f, "{doing}: {source}"),
+            Kind::Stream { source, .. } => write!(f, "streaming changes: {source}"),
+            Kind::Filter { table, source } => write!(
+                f,
+                "the stream waits, since the row filter of table {table} does not fit it: {source}; \
+                 correct `where` of this table and restart walhook (nothing is lost meanwhile)"
+            ),
             Kind::Protocol(message) => {
                 write!(f, "the replication stream makes no sense: {message}")
             }

@@ -9,10 +9,12 @@ pub mod progress;
 pub mod replication;
 mod session;
 mod timeline;
+mod wait;
 
 pub use change::{Change, ChangeSink, Position, Source, Transaction};
-pub use error::CaptureError;
+pub(crate) use error::REPLACE;
+pub use error::{CaptureError, LeaveOut};
 pub use filter::{RowFilters, TableFilter};
 pub use position::StartPoint;
 pub use progress::Progress;
-pub use replication::{ReplicationOptions, run_replication};
+pub use replication::{Origin, ReplicationOptions, run_replication};

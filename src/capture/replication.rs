@@ -2,15 +2,14 @@
 //! connection is lost.
 
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::runtime::Handle;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::postgres::catalog::{self, OLDEST_VERSION_NUM, OwnedRelation};
 use crate::postgres::connection::{self, Client, ConnectionOptions};
-use crate::postgres::error::{PgError, Stage};
+use crate::postgres::error::PgError;
 use crate::postgres::lsn::Lsn;
 use crate::postgres::relation::Relation;
 use crate::postgres::replication::{
@@ -19,22 +18,29 @@ use crate::postgres::replication::{
 use crate::postgres::slot::{self, SlotInfo};
 
 use super::change::{ChangeSink, Source};
-use super::error::{CaptureError, Refusal};
-use super::filter::RowFilters;
+use super::error::{CaptureError, LeaveOut, Refusal};
+use super::filter::{FilterServer, RowFilters, Sieve};
 use super::position::{self, Fit, StartPoint};
 use super::progress::Progress;
 use super::session::{Place, Session};
 use super::timeline::TimelineWatch;
+use super::wait::{Delay, LONGEST_DELAY, Stuck, ask, settle, sleep_unless_stopped, unless_stopped};
 
-/// Between attempts to connect, at most.
-const LONGEST_DELAY: Duration = Duration::from_secs(10);
-
-/// How long an answer from the catalog may take.
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-/// How soon an order to stop is noticed while waiting.
-const STOP_NOTICED_EVERY: Duration = Duration::from_millis(50);
-/// How long an answer is still waited for then.
-const LAST_CHANCE: Duration = Duration::from_secs(1);
+/// Which changes are yielded, by where they come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// All.
+    #[default]
+    Any,
+    /// Only those that were made on this server: not what logical replication, or whoever else
+    /// works under a replication origin (`pg_replication_origin_session_setup`), brought from
+    /// another. So two systems that follow each other do not send a change back and forth.
+    ///
+    /// The server leaves them out from version 16 on, record by record. Before, capture leaves out
+    /// the transactions that were committed under an origin, and cannot tell the origin of messages
+    /// outside of transactions, which are yielded.
+    None,
+}
 
 /// What to follow.
 #[derive(Clone, Debug)]
@@ -47,11 +53,16 @@ pub struct ReplicationOptions {
     pub publication: String,
     /// Which rows of the tables.
     pub filters: Arc<RowFilters>,
+    /// Which changes, by where they come from.
+    pub origin: Origin,
     /// Go on at the slot's position where the stored one doesn't fit, and lose what lies between.
     pub accept_gap: bool,
 }
 
 /// Follows the slot until told to stop through `progress`, reconnecting as often as it takes.
+///
+/// Text comes in UTF-8, but for the values of a database of the encoding SQL_ASCII, which are
+/// yielded as they are; in its names, U+FFFD takes the place of what is not UTF-8.
 ///
 /// Blocks: it wants a thread of its own, outside of the runtime behind `runtime`, which it uses
 /// for catalog queries.
@@ -79,33 +90,14 @@ pub fn run_replication<S: ChangeSink>(
         place,
         source,
         accept_gap: options.accept_gap,
+        raw: false,
         got_on: false,
         worked: false,
     };
-    let mut delay = Delay::default();
-    while !progress.is_stopping() {
-        let error = match follower.follow() {
-            Ok(()) => return Ok(()),
-            Err(error) => error,
-        };
-        progress.streaming(false);
-        if progress.is_stopping() && error.is_connection() {
-            break;
-        }
-        // Once it worked, everything that the connection says is worth another try: a password
-        // being rotated, a proxy being moved. Before that it is most likely a mistake.
-        let may_pass = error.is_retryable() || (follower.worked && error.is_connection());
-        if !may_pass {
-            return Err(error);
-        }
-        if std::mem::take(&mut follower.got_on) {
-            delay = Delay::default();
-        }
-        let wait = delay.next();
-        warn!(retry_in_ms = wait.as_millis() as u64, "waiting for {}: {error}", options.connection);
-        sleep_unless_stopped(wait, progress);
-    }
-    Ok(())
+    let result = follower.follow_on();
+    // What was taken before the end must not depend on whether the stream goes on from there.
+    settle(sink);
+    result
 }
 
 struct Follower<'a, S: ChangeSink> {
@@ -117,6 +109,8 @@ struct Follower<'a, S: ChangeSink> {
     /// The source as last seen; none before the first connection of a new journal.
     source: Option<Source>,
     accept_gap: bool,
+    /// Whether text comes in whatever bytes the database holds.
+    raw: bool,
     /// Whether the last connection streamed for a while or brought something new. One that only
     /// begins and breaks at the same change again is no reason to try the next at once.
     got_on: bool,
@@ -132,6 +126,44 @@ struct Server {
 }
 
 impl<S: ChangeSink> Follower<'_, S> {
+    /// One connection after the other, until told to stop.
+    fn follow_on(&mut self) -> Result<(), CaptureError> {
+        let mut delay = Delay::default();
+        let mut stuck = Stuck::default();
+        while !self.progress.is_stopping() {
+            let Err(error) = self.follow() else { return Ok(()) };
+            self.progress.streaming(false);
+            if self.progress.is_stopping() && error.is_connection() {
+                break;
+            }
+            // Once it worked, everything that the connection says is worth another try: a password
+            // being rotated, a proxy being moved. Before that it is most likely a mistake.
+            let may_pass = error.is_retryable() || (self.worked && error.is_connection());
+            if !may_pass {
+                return Err(error);
+            }
+            if std::mem::take(&mut self.got_on) {
+                delay = Delay::default();
+            }
+            let wait = delay.next();
+            let retry_in_ms = wait.as_millis() as u64;
+            match stuck.times(&error) {
+                Some((times, commit_lsn)) if times > 1 => {
+                    let leave_out = LeaveOut { slot: self.options.slot.clone(), commit_lsn };
+                    error!(
+                        retry_in_ms,
+                        times,
+                        "the stream does not get past one transaction: {error}; nothing is lost as \
+                         long as the server keeps its log: mend the cause there, or, {leave_out}"
+                    );
+                }
+                _ => warn!(retry_in_ms, "waiting for {}: {error}", self.options.connection),
+            }
+            sleep_unless_stopped(wait, self.progress);
+        }
+        Ok(())
+    }
+
     /// One connection, from its start to its end.
     fn follow(&mut self) -> Result<(), CaptureError> {
         let options = self.options;
@@ -230,6 +262,12 @@ impl<S: ChangeSink> Follower<'_, S> {
         const DOING: &str = "asking the server who it is";
         let system = replication.identify_system().map_err(CaptureError::while_doing(DOING))?;
         let info = self.ask(DOING, catalog::server_info(client))?;
+        self.raw = info.encoding == "SQL_ASCII";
+        if self.raw {
+            // As UTF-8, the server would end the stream at the first value that is none, without a
+            // word about where it is.
+            replication.take_raw_text().map_err(CaptureError::while_doing(DOING))?;
+        }
         if let Some(known) = &self.source {
             let history = if known.timeline == system.timeline {
                 Vec::new()
@@ -342,7 +380,7 @@ impl<S: ChangeSink> Follower<'_, S> {
                 &options.slot,
                 self.place.resume_lsn,
                 &publications,
-                StartOptions { messages: true },
+                StartOptions { messages: true, local_only: options.origin == Origin::None },
             )
             .map_err(|error| {
                 if error.is_slot_lost() {
@@ -374,6 +412,9 @@ impl<S: ChangeSink> Follower<'_, S> {
     ) -> Result<(), CaptureError> {
         let (runtime, progress) = (self.runtime, self.progress);
         let connection = &self.options.connection;
+        let server = FilterServer::new(runtime, progress, connection, self.raw);
+        let sieve = Sieve::new(&self.options.filters, server);
+        let sift = (sieve, self.options.origin);
         let mut client = client;
         let mut resolve = move |relation: OwnedRelation| -> Result<Relation, CaptureError> {
             const DOING: &str = "reading a table's types from the catalog";
@@ -384,7 +425,7 @@ impl<S: ChangeSink> Follower<'_, S> {
             ask(runtime, progress, DOING, catalog::resolve_relation(&client, &relation))
         };
         let mut session =
-            Session::new(stream, self.sink, &mut self.place, &mut resolve, self.progress);
+            Session::new(stream, self.sink, &mut self.place, &mut resolve, sift, progress);
         session.watch = watch;
         session.run().map_err(|error| self.explain(error))
     }
@@ -407,6 +448,17 @@ impl<S: ChangeSink> Follower<'_, S> {
                 let publication = self.options.publication.clone();
                 Refusal::PublicationMissing { publication }.into()
             }
+            Some(postgres) if postgres.is_untranslatable() => {
+                let commit_lsn = error.failed_at().map(|(lsn, _)| lsn);
+                let slot = &self.options.slot;
+                Refusal::Untranslatable {
+                    leave_out: commit_lsn
+                        .map(|commit_lsn| LeaveOut { slot: slot.clone(), commit_lsn }),
+                    row_lsn: postgres.associated_lsn(),
+                    said: postgres.to_string(),
+                }
+                .into()
+            }
             _ => error,
         }
     }
@@ -419,83 +471,5 @@ fn unfit(slot: &SlotInfo, database: &str) -> Option<String> {
         (Some(plugin), _) if plugin != "pgoutput" => Some(format!("uses the plugin {plugin:?}")),
         (_, Some(other)) if other != database => Some(format!("belongs to database {other:?}")),
         _ => None,
-    }
-}
-
-/// Waits for the answer to a question, but not for ever (a lock on the catalog, a peer that is
-/// gone): the server hears nothing from us meanwhile.
-fn ask<T>(
-    runtime: &Handle,
-    progress: &Progress,
-    doing: &'static str,
-    question: impl Future<Output = Result<T, PgError>>,
-) -> Result<T, CaptureError> {
-    let question = async {
-        let answer = tokio::time::timeout(ANSWER_WITHIN, question).await;
-        answer.unwrap_or_else(|_| Err(no_answer()))
-    };
-    unless_stopped(runtime, progress, question).map_err(CaptureError::while_doing(doing))
-}
-
-/// Waits for the answer to a question, but not much beyond the order to stop.
-fn unless_stopped<T>(
-    runtime: &Handle,
-    progress: &Progress,
-    question: impl Future<Output = Result<T, PgError>>,
-) -> Result<T, PgError> {
-    let stopped = async {
-        while !progress.is_stopping() {
-            tokio::time::sleep(STOP_NOTICED_EVERY).await;
-        }
-        tokio::time::sleep(LAST_CHANCE).await;
-    };
-    runtime.block_on(async {
-        tokio::select! {
-            biased;
-            answer = question => answer,
-            () = stopped => Err(no_answer()),
-        }
-    })
-}
-
-fn no_answer() -> PgError {
-    PgError::timed_out("waited long enough", Stage::Command)
-}
-
-/// Grows from a quarter of a second to [`LONGEST_DELAY`].
-#[derive(Default)]
-struct Delay(u32);
-
-impl Delay {
-    fn next(&mut self) -> Duration {
-        let delay = Duration::from_millis(250 << self.0.min(6)).min(LONGEST_DELAY);
-        self.0 += 1;
-        delay
-    }
-}
-
-fn sleep_unless_stopped(wait: Duration, progress: &Progress) {
-    let until = Instant::now() + wait;
-    while !progress.is_stopping() && Instant::now() < until {
-        thread::sleep(STOP_NOTICED_EVERY.min(until.saturating_duration_since(Instant::now())));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_that_does_not_answer_holds_up_no_stop() {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        let progress = Progress::default();
-        progress.stop();
-        let started = Instant::now();
-        let question = std::future::pending::<Result<(), PgError>>();
-        let error = ask(runtime.handle(), &progress, "asking", question).unwrap_err();
-        assert!(error.is_connection() && error.is_retryable(), "{error}");
-        assert!(started.elapsed() < Duration::from_secs(10));
-        // One that does is heard all the same.
-        ask(runtime.handle(), &progress, "asking", async { Ok(()) }).unwrap();
     }
 }

@@ -13,7 +13,9 @@ use crate::postgres::replication::{ReplicationMessage, ReplicationStream, Status
 
 use super::change::{Change, ChangeSink, Position, Transaction};
 use super::error::CaptureError;
+use super::filter::Sieve;
 use super::progress::Progress;
+use super::replication::Origin;
 use super::timeline::TimelineWatch;
 
 /// How often the server hears from us though nothing happens. The server gives up after
@@ -46,6 +48,16 @@ pub(super) struct Place {
     pub(super) resume_lsn: Lsn,
 }
 
+/// A transaction whose messages are coming.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    transaction: Transaction,
+    /// The number of its changes so far.
+    changes: u64,
+    /// Whether it was made on this server.
+    ours: bool,
+}
+
 /// Completes a table's description from the catalog.
 pub(super) type Resolve<'a> = dyn FnMut(OwnedRelation) -> Result<Relation, CaptureError> + 'a;
 
@@ -54,12 +66,13 @@ pub(super) struct Session<'a, S: ChangeSink> {
     pub(super) sink: &'a mut S,
     pub(super) place: &'a mut Place,
     pub(super) resolve: &'a mut Resolve<'a>,
+    sieve: Sieve<'a>,
+    origin: Origin,
     pub(super) progress: &'a Progress,
     /// Of a standby.
     pub(super) watch: Option<&'a TimelineWatch>,
     relations: HashMap<RelationId, Arc<Relation>>,
-    /// The transaction whose messages are coming, and the number of its changes so far.
-    open: Option<(Transaction, u64)>,
+    open: Option<Open>,
     received_lsn: Lsn,
     reported_lsn: Lsn,
     status_due: Instant,
@@ -76,6 +89,7 @@ impl<'a, S: ChangeSink> Session<'a, S> {
         sink: &'a mut S,
         place: &'a mut Place,
         resolve: &'a mut Resolve<'a>,
+        (sieve, origin): (Sieve<'a>, Origin),
         progress: &'a Progress,
     ) -> Session<'a, S> {
         let now = Instant::now();
@@ -85,6 +99,8 @@ impl<'a, S: ChangeSink> Session<'a, S> {
             sink,
             place,
             resolve,
+            sieve,
+            origin,
             progress,
             watch: None,
             relations: HashMap::new(),
@@ -144,11 +160,15 @@ impl<'a, S: ChangeSink> Session<'a, S> {
 
     /// Takes one message; `false` when none came before `deadline`.
     fn read_one(&mut self, deadline: Instant) -> Result<bool, CaptureError> {
-        let next = self.stream.next(deadline).map_err(CaptureError::while_doing(STREAMING))?;
+        let inside = self.open.map(|open| open.transaction.commit_lsn);
+        let next = self.stream.next(deadline);
+        let next = next.map_err(|error| CaptureError::streaming(error, inside))?;
         let mut taker = Taker {
             sink: self.sink,
             place: self.place,
             resolve: self.resolve,
+            sieve: &mut self.sieve,
+            origin: self.origin,
             relations: &mut self.relations,
             open: &mut self.open,
         };
@@ -237,15 +257,20 @@ struct Taker<'s, 'r, S: ChangeSink> {
     sink: &'s mut S,
     place: &'s mut Place,
     resolve: &'s mut Resolve<'r>,
+    sieve: &'s mut Sieve<'r>,
+    origin: Origin,
     relations: &'s mut HashMap<RelationId, Arc<Relation>>,
-    open: &'s mut Option<(Transaction, u64)>,
+    open: &'s mut Option<Open>,
 }
 
 impl<S: ChangeSink> Taker<'_, '_, S> {
     /// One pgoutput message, found at `wal_start`.
     fn take(&mut self, wal_start: Lsn, sent_at_us: i64, data: &[u8]) -> Result<(), CaptureError> {
-        let message =
-            pgoutput::decode(data).map_err(|error| CaptureError::protocol(error.to_string()))?;
+        let message = match pgoutput::decode(data) {
+            Ok(message) => message,
+            Err(error) if error.is_invalid_utf8() => return self.take_misnamed(data),
+            Err(error) => return Err(CaptureError::protocol(error.to_string())),
+        };
         match message {
             LogicalMessage::Begin { final_lsn, committed_at_us, xid } => {
                 if self.open.is_some() {
@@ -253,7 +278,7 @@ impl<S: ChangeSink> Taker<'_, '_, S> {
                 }
                 let transaction =
                     Transaction { commit_lsn: final_lsn, committed_at_us, xid, row_lsn: wal_start };
-                *self.open = Some((transaction, 0));
+                *self.open = Some(Open { transaction, changes: 0, ours: true });
                 Ok(())
             }
             LogicalMessage::Commit { end_lsn, .. } => {
@@ -262,33 +287,28 @@ impl<S: ChangeSink> Taker<'_, '_, S> {
                 }
                 self.caught_up_to(end_lsn)
             }
-            LogicalMessage::Relation(relation) => {
-                let id = relation.id;
-                let relation = (self.resolve)(OwnedRelation::from(&relation))?;
-                self.relations.insert(id, Arc::new(relation));
-                Ok(())
-            }
+            LogicalMessage::Relation(relation) => self.describe(OwnedRelation::from(&relation)),
             LogicalMessage::Insert { relation, new } => {
                 let relation = self.relation(relation)?;
-                self.change(wal_start, &Change::Insert { relation: &relation, new })
+                self.change(wal_start, Change::Insert { relation: &relation, new })
             }
             LogicalMessage::Update { relation, old, new } => {
                 let relation = self.relation(relation)?;
-                self.change(wal_start, &Change::Update { relation: &relation, old, new })
+                self.change(wal_start, Change::Update { relation: &relation, old, new })
             }
             LogicalMessage::Delete { relation, old } => {
                 let relation = self.relation(relation)?;
-                self.change(wal_start, &Change::Delete { relation: &relation, old })
+                self.change(wal_start, Change::Delete { relation: &relation, old })
             }
             LogicalMessage::Truncate { relations, .. } => {
                 for id in relations.iter() {
                     let relation = self.relation(id)?;
-                    self.change(wal_start, &Change::Truncate { relation: &relation })?;
+                    self.change(wal_start, Change::Truncate { relation: &relation })?;
                 }
                 Ok(())
             }
             LogicalMessage::Message { transactional: true, prefix, content, .. } => {
-                self.change(wal_start, &Change::Message { prefix, content })
+                self.change(wal_start, Change::Message { prefix, content })
             }
             LogicalMessage::Message { transactional: false, lsn, prefix, content } => {
                 let transaction = Transaction {
@@ -298,9 +318,33 @@ impl<S: ChangeSink> Taker<'_, '_, S> {
                     row_lsn: lsn,
                 };
                 let position = Position { commit_lsn: lsn, ordinal: 0 };
-                self.yield_new(&transaction, position, &Change::Message { prefix, content })
+                self.yield_new(&transaction, position, Change::Message { prefix, content })
             }
-            LogicalMessage::Type { .. } | LogicalMessage::Origin { .. } => Ok(()),
+            LogicalMessage::Origin { .. } => {
+                if let Some(open) = self.open.as_mut() {
+                    open.ours = false;
+                }
+                Ok(())
+            }
+            LogicalMessage::Type { .. } => Ok(()),
+        }
+    }
+
+    fn describe(&mut self, relation: OwnedRelation) -> Result<(), CaptureError> {
+        let id = relation.id;
+        let relation = (self.resolve)(relation)?;
+        self.relations.insert(id, Arc::new(relation));
+        Ok(())
+    }
+
+    /// A message with names that are not UTF-8, in which U+FFFD takes the place of what is none. The
+    /// name of a type is of no interest.
+    fn take_misnamed(&mut self, data: &[u8]) -> Result<(), CaptureError> {
+        let Some(data) = pgoutput::with_valid_names(data) else { return Ok(()) };
+        match pgoutput::decode(&data) {
+            Ok(LogicalMessage::Relation(relation)) => self.describe(OwnedRelation::from(&relation)),
+            Ok(_) => Ok(()),
+            Err(error) => Err(CaptureError::protocol(error.to_string())),
         }
     }
 
@@ -310,28 +354,33 @@ impl<S: ChangeSink> Taker<'_, '_, S> {
         })
     }
 
-    fn change(&mut self, row_lsn: Lsn, change: &Change<'_>) -> Result<(), CaptureError> {
-        let Some((transaction, changes)) = self.open.as_mut() else {
+    fn change(&mut self, row_lsn: Lsn, change: Change<'_>) -> Result<(), CaptureError> {
+        let Some(open) = self.open.as_mut() else {
             return Err(CaptureError::protocol("a change outside of any transaction"));
         };
-        transaction.row_lsn = row_lsn;
-        let position = Position { commit_lsn: transaction.commit_lsn, ordinal: *changes };
-        *changes += 1;
-        let transaction = *transaction;
+        open.transaction.row_lsn = row_lsn;
+        let position = Position { commit_lsn: open.transaction.commit_lsn, ordinal: open.changes };
+        open.changes += 1;
+        if self.origin == Origin::None && !open.ours {
+            return Ok(());
+        }
+        let transaction = open.transaction;
         self.yield_new(&transaction, position, change)
     }
 
-    /// Yields a change unless it was yielded before the stream was interrupted.
+    /// Yields a change unless it was yielded before the stream was interrupted, or is of a row that
+    /// is not wanted.
     fn yield_new(
         &mut self,
         transaction: &Transaction,
         position: Position,
-        change: &Change<'_>,
+        change: Change<'_>,
     ) -> Result<(), CaptureError> {
         if self.place.position.is_some_and(|taken| position <= taken) {
             return Ok(());
         }
-        self.sink.change(transaction, position, change).map_err(CaptureError::sink)?;
+        let Some(change) = self.sieve.sift(transaction.row_lsn, change)? else { return Ok(()) };
+        self.sink.change(transaction, position, &change).map_err(CaptureError::sink)?;
         self.place.position = Some(position);
         Ok(())
     }

@@ -33,6 +33,8 @@ pub(crate) struct RawSource {
     pub(crate) failover: Option<Located<bool>>,
     pub(crate) create: Option<Located<bool>>,
     pub(crate) int8: Option<Located<String>>,
+    pub(crate) origin: Option<Located<String>>,
+    pub(crate) invalid_utf8: Option<Located<String>>,
 }
 
 pub(crate) struct RawTable {
@@ -162,6 +164,8 @@ fn source(mut section: Section<'_>) -> Result<RawSource> {
         failover: section.boolean("failover")?,
         create: section.boolean("create")?,
         int8: section.string("int8")?,
+        origin: section.string("origin")?,
+        invalid_utf8: section.string("invalid_utf8")?,
     };
     section.finish(&[])?;
     Ok(source)

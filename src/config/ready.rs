@@ -8,7 +8,7 @@ use super::error::{ConfigError, Located, Place};
 use super::name::{is_record, is_slot, parse_table};
 use super::raw::{RawConfig, RawJournal, RawSource, RawTable};
 use super::secret_file::read_secret_file;
-use crate::capture::TableFilter;
+use crate::capture::{Origin, TableFilter};
 use crate::delivery::EndpointOptions;
 use crate::event::{Columns, TableRule};
 use crate::postgres::TablePattern;
@@ -52,6 +52,10 @@ pub struct SourceConfig {
     pub create: bool,
     /// Whether `bigint` values are JSON strings instead of numbers.
     pub int8_as_string: bool,
+    /// Which changes, by where they come from.
+    pub origin: Origin,
+    /// Whether U+FFFD stands for bytes that are not UTF-8, which otherwise end the stream.
+    pub replace_invalid_utf8: bool,
 }
 
 /// Tables and how they are followed.
@@ -192,13 +196,11 @@ fn build_source(raw: RawSource, whole: &Place, directory: &Path) -> Result<Sourc
                 .map_err(|error| format!("names no database walhook can connect to: {error}"))
         })?
         .value;
-    let int8_as_string = match &raw.int8 {
-        None => false,
-        Some(int8) => match int8.value.as_str() {
-            "number" => false,
-            "string" => true,
-            _ => return Err(not_one_of(int8, &["number", "string"])),
-        },
+    let int8_as_string = one_of(&raw.int8, ["number", "string"])? == 1;
+    let replace_invalid_utf8 = one_of(&raw.invalid_utf8, ["stop", "replace"])? == 1;
+    let origin = match one_of(&raw.origin, ["any", "none"])? {
+        0 => Origin::Any,
+        _ => Origin::None,
     };
     Ok(SourceConfig {
         connection,
@@ -215,6 +217,8 @@ fn build_source(raw: RawSource, whole: &Place, directory: &Path) -> Result<Sourc
         failover: raw.failover.is_some_and(|failover| failover.value),
         create: raw.create.is_some_and(|create| create.value),
         int8_as_string,
+        origin,
+        replace_invalid_utf8,
     })
 }
 
@@ -319,6 +323,13 @@ fn show(duration: Duration) -> String {
         }
     }
     if ms == 0 { "\"0s\"".into() } else { format!("\"{ms}ms\"") }
+}
+
+/// The word's place in the closed set, the first's where nothing is said.
+fn one_of(value: &Option<Located<String>>, words: [&str; 2]) -> Result<usize> {
+    let Some(value) = value else { return Ok(0) };
+    let place = words.iter().position(|word| *word == value.value);
+    place.ok_or_else(|| not_one_of(value, &words))
 }
 
 /// The word is none of the closed set.

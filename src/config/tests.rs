@@ -2,6 +2,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::*;
+use crate::capture::Origin;
 use crate::delivery::{Ordering, Scheme};
 use crate::event::TableRule;
 use crate::journal::Start;
@@ -52,6 +53,7 @@ fn the_smallest_file_gets_the_defaults() {
     assert_eq!(config.source.connection.database(), "crm");
     assert_eq!((&*config.source.slot, &*config.source.publication), ("walhook", "walhook"));
     assert!(!config.source.create && !config.source.int8_as_string && !config.source.failover);
+    assert!(config.source.origin == Origin::Any && !config.source.replace_invalid_utf8);
     assert_eq!(
         config.tables,
         [TableConfig {
@@ -91,6 +93,8 @@ fn everything_that_is_written_counts() {
         failover = false
         create = true
         int8 = "string"
+        origin = "none"
+        invalid_utf8 = "replace"
 
         [[table]]
         name = 'crm."old.people"'
@@ -133,6 +137,7 @@ fn everything_that_is_written_counts() {
     assert_eq!(&*config.source.slot, "crm_1");
     assert_eq!(&*config.source.publication, "Größe");
     assert!(config.source.create && config.source.int8_as_string);
+    assert!(config.source.origin == Origin::None && config.source.replace_invalid_utf8);
     assert_eq!(records(&config), ["crm.\"old.people\"=person", "public.notes=notes"]);
     let first = &config.endpoints[0];
     assert!(first.filter.matches("note.deleted") && !first.filter.matches("note.created"));
@@ -205,6 +210,14 @@ fn wrong_files_get_one_sentence() {
         ),
         (source("capture = \"x\""), "2: `source.capture` is \"x\": write \"replication\""),
         (source("failover = 1"), "2: `source.failover` is the number 1: write true or false"),
+        (
+            source("origin = \"local\""),
+            "2: `source.origin` is \"local\": write \"any\" or \"none\"",
+        ),
+        (
+            source("invalid_utf8 = \"skip\""),
+            "2: `source.invalid_utf8` is \"skip\": write \"stop\" or \"replace\"",
+        ),
         (
             source("int8 = \"float\""),
             "2: `source.int8` is \"float\": write \"number\" or \"string\"",

@@ -3,10 +3,11 @@
 use std::error::Error;
 use std::fmt;
 
-use crate::capture::CaptureError;
+use crate::capture::{CaptureError, LeaveOut, REPLACE, Transaction};
 use crate::delivery::DeliveryError;
 use crate::event::RuleError;
 use crate::journal::JournalError;
+use crate::postgres::lsn::Lsn;
 use crate::source::SourceError;
 
 /// Why the daemon ended other than by being told to.
@@ -16,7 +17,7 @@ pub struct DaemonError(Kind);
 #[derive(Debug)]
 enum Kind {
     Capture(CaptureError),
-    Rule(RuleError),
+    Rule { error: RuleError, row_lsn: Lsn, leave_out: LeaveOut },
     Journal(JournalError),
     Delivery(DeliveryError),
     Source(SourceError),
@@ -27,6 +28,12 @@ enum Kind {
 impl DaemonError {
     pub(super) fn internal(message: impl Into<String>) -> DaemonError {
         DaemonError(Kind::Internal(message.into()))
+    }
+
+    /// A change of this transaction makes no event though it should.
+    pub(super) fn rule(error: RuleError, transaction: &Transaction, slot: &str) -> DaemonError {
+        let leave_out = LeaveOut { slot: slot.to_owned(), commit_lsn: transaction.commit_lsn };
+        DaemonError(Kind::Rule { error, row_lsn: transaction.row_lsn, leave_out })
     }
 
     pub(super) fn no_such_endpoint<'a>(
@@ -40,7 +47,11 @@ impl DaemonError {
     /// Whether going on would lose changes, or send those of another database, so that only a
     /// person can decide (exit code 3).
     pub fn is_refusal(&self) -> bool {
-        matches!(&self.0, Kind::Capture(error) if error.is_refusal())
+        match &self.0 {
+            Kind::Capture(error) => error.is_refusal(),
+            Kind::Rule { error, .. } => error.is_invalid_utf8(),
+            _ => false,
+        }
     }
 
     /// Whether the source was never set up, or the configuration cannot work (exit code 2).
@@ -59,7 +70,12 @@ impl fmt::Display for DaemonError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Kind::Capture(error) => error.fmt(f),
-            Kind::Rule(error) => error.fmt(f),
+            Kind::Rule { error, row_lsn, leave_out } if error.is_invalid_utf8() => write!(
+                f,
+                "{error} (its record begins at {row_lsn}); correct the row, so that it does not \
+                 come again; for what is in the log, {REPLACE}; or, {leave_out}"
+            ),
+            Kind::Rule { error, .. } => error.fmt(f),
             Kind::Journal(error) => error.fmt(f),
             Kind::Delivery(error) => error.fmt(f),
             Kind::Source(error) => error.fmt(f),
@@ -75,13 +91,15 @@ impl Error for DaemonError {}
 
 impl From<CaptureError> for DaemonError {
     fn from(error: CaptureError) -> DaemonError {
-        DaemonError(Kind::Capture(error))
-    }
-}
-
-impl From<RuleError> for DaemonError {
-    fn from(error: RuleError) -> DaemonError {
-        DaemonError(Kind::Rule(error))
+        // What the sink of the changes said is an error of the daemon already.
+        let error = match error.into_sink_error() {
+            Err(error) => return DaemonError(Kind::Capture(error)),
+            Ok(error) => error,
+        };
+        match error.downcast::<DaemonError>() {
+            Ok(error) => *error,
+            Err(error) => DaemonError::internal(error.to_string()),
+        }
     }
 }
 

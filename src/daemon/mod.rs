@@ -181,11 +181,13 @@ fn start_capture(
         slot: source.slot.clone(),
         publication: source.publication.clone(),
         filters: Arc::new(RowFilters::new(tables.iter().map(TableConfig::row_filter).collect())),
+        origin: source.origin,
         accept_gap: options.accept_gap,
     };
     let rules = RulesParts {
         tables: tables.iter().map(|table| table.rule.clone()).collect(),
         int8_as_string: source.int8_as_string,
+        replace_invalid_utf8: source.replace_invalid_utf8,
     };
     let start = start_point(journal);
     let mut sink = JournalSink::new(journal.clone(), source.slot.clone(), rules);

@@ -23,6 +23,7 @@ const ROOM_STEP: Duration = Duration::from_secs(1);
 pub(super) struct RulesParts {
     pub(super) tables: Vec<TableRule>,
     pub(super) int8_as_string: bool,
+    pub(super) replace_invalid_utf8: bool,
 }
 
 pub(super) struct JournalSink {
@@ -100,6 +101,7 @@ impl ChangeSink for JournalSink {
             capture: "replication",
             tables: self.parts.tables.clone(),
             int8_as_string: self.parts.int8_as_string,
+            replace_invalid_utf8: self.parts.replace_invalid_utf8,
             message_prefix: "walhook".to_owned(),
         }));
         let identity = SourceIdentity {
@@ -124,7 +126,9 @@ impl ChangeSink for JournalSink {
         let Some(rules) = self.rules.as_mut() else {
             return Err(DaemonError::internal("a change came before its source was known"));
         };
-        rules.apply(transaction, position, change, &mut self.batch)?;
+        rules
+            .apply(transaction, position, change, &mut self.batch)
+            .map_err(|error| DaemonError::rule(error, transaction, &self.slot))?;
         self.position = position;
         self.moved = true;
         Ok(())
@@ -177,7 +181,8 @@ mod tests {
     }
 
     fn sink(journal: &Journal) -> JournalSink {
-        let parts = RulesParts { tables: Vec::new(), int8_as_string: false };
+        let parts =
+            RulesParts { tables: Vec::new(), int8_as_string: false, replace_invalid_utf8: false };
         JournalSink::new(journal.clone(), "walhook".to_owned(), parts)
     }
 

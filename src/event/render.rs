@@ -21,10 +21,27 @@ pub(super) use string::InvalidUtf8;
 pub(super) struct RenderOptions {
     /// bigint as a string, for receivers whose numbers are floats.
     pub(super) int8_as_string: bool,
+    /// U+FFFD in the place of bytes that are not UTF-8, instead of an error.
+    pub(super) replace_invalid_utf8: bool,
 }
 
 /// Appends the JSON of a value that is not null. On an error what was appended is incomplete.
 pub(super) fn value(
+    out: &mut Vec<u8>,
+    kind: &TypeKind,
+    text: &[u8],
+    options: RenderOptions,
+) -> Result<(), InvalidUtf8> {
+    let start = out.len();
+    let written = valid_value(out, kind, text, options);
+    if written.is_err() && options.replace_invalid_utf8 {
+        out.truncate(start);
+        return valid_value(out, kind, String::from_utf8_lossy(text).as_bytes(), options);
+    }
+    written
+}
+
+fn valid_value(
     out: &mut Vec<u8>,
     kind: &TypeKind,
     text: &[u8],

@@ -94,6 +94,8 @@ pub struct RulesOptions {
     pub tables: Vec<TableRule>,
     /// Whether bigint is rendered as a string.
     pub int8_as_string: bool,
+    /// Whether U+FFFD stands for bytes that are not UTF-8, instead of an error.
+    pub replace_invalid_utf8: bool,
     /// The prefix of the logical messages that are events.
     pub message_prefix: String,
 }
@@ -122,7 +124,10 @@ impl EventRules {
             source,
             tables: options.tables,
             message_prefix: options.message_prefix,
-            options: RenderOptions { int8_as_string: options.int8_as_string },
+            options: RenderOptions {
+                int8_as_string: options.int8_as_string,
+                replace_invalid_utf8: options.replace_invalid_utf8,
+            },
             plans: Plans::default(),
             transaction: None,
             malformed_messages: 0,
@@ -134,7 +139,8 @@ impl EventRules {
     ///
     /// # Errors
     ///
-    /// When a value is not UTF-8 (a database of the encoding SQL_ASCII), or a row has not as many
+    /// When a value is not UTF-8 (a database of the encoding SQL_ASCII) and nothing is to replace
+    /// it, or a row has not as many
     /// columns as its table. Then nothing was appended, and the same change will fail again.
     pub fn apply(
         &mut self,

@@ -8,6 +8,8 @@ mod server;
 
 pub(crate) use server::ServerError;
 
+use super::lsn::Lsn;
+
 /// A failed exchange with Postgres.
 ///
 /// Displays as one sentence: what was being done and where, why it failed, and, where walhook
@@ -201,6 +203,20 @@ impl PgError {
         let Cause::Server(error) = &self.0.cause else { return false };
         self.0.stage == Stage::Stream
             && (error.code() == "42704" || remedy::is_skipped_publication(error))
+    }
+
+    /// Whether text could not be converted to UTF-8: it is not valid in its own encoding (22021), or
+    /// a character has no equivalent (22P05).
+    pub fn is_untranslatable(&self) -> bool {
+        self.0.stage == Stage::Stream && matches!(self.sqlstate(), Some("22021" | "22P05"))
+    }
+
+    /// Where the record begins that the server was decoding, as far as its words tell.
+    pub fn associated_lsn(&self) -> Option<Lsn> {
+        match &self.0.cause {
+            Cause::Server(error) => error.associated_lsn(),
+            _ => None,
+        }
     }
 
     /// Whether streaming could not start because the slot is gone or was invalidated, so that

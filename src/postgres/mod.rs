@@ -8,6 +8,7 @@ pub mod error;
 pub mod lsn;
 pub mod pattern;
 pub mod pgoutput;
+pub mod predicate;
 pub mod publication;
 pub mod relation;
 pub mod replication;

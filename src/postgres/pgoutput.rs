@@ -10,6 +10,7 @@
 mod error;
 mod reader;
 mod relation_message;
+mod repair;
 mod tuple;
 
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod tests;
 
 pub use error::DecodeError;
 pub use relation_message::{RelationColumn, RelationColumns, RelationMessage};
+pub use repair::with_valid_names;
 pub use tuple::{OldTuple, TupleData, TupleValue, TupleValues};
 
 use super::lsn::Lsn;

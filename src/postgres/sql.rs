@@ -50,6 +50,19 @@ mod tests {
         assert_eq!(quote_table("s.1", "t"), "\"s.1\".\"t\"");
     }
 
+    /// A database of another encoding may not have the character, not even in a comment.
+    #[test]
+    fn statements_are_ascii() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("sql");
+        for file in std::fs::read_dir(folder).unwrap() {
+            let path = file.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            // The demo has a database of its own.
+            let ascii = std::fs::read(&path).unwrap().is_ascii();
+            assert!(ascii || name.starts_with("demo"), "{name}");
+        }
+    }
+
     #[test]
     fn literals_do_not_depend_on_the_session() {
         assert_eq!(quote_literal("it's"), "'it''s'");

@@ -39,6 +39,7 @@ async fn envelopes(client: &Client) -> Vec<Value> {
         capture: "replication",
         tables: tables.collect(),
         int8_as_string: false,
+        replace_invalid_utf8: false,
         message_prefix: "walhook".into(),
     });
     let changes = "select data from pg_logical_slot_get_binary_changes(current_database(), null, null, \

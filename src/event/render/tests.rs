@@ -57,7 +57,7 @@ fn floats_become_what_numeric_makes_of_them() {
 fn bigint_is_a_number_or_a_string() {
     let text = "-9223372036854775808";
     assert_eq!(json(&TypeKind::Int8, text), text);
-    let options = RenderOptions { int8_as_string: true };
+    let options = RenderOptions { int8_as_string: true, ..RenderOptions::default() };
     assert_eq!(json_with(&TypeKind::Int8, text, options), format!("\"{text}\""));
     assert_eq!(json_with(&array(TypeKind::Int8), "{1,NULL}", options), r#"["1",null]"#);
     assert_eq!(json_with(&TypeKind::Number, "1", options), "1");
@@ -128,6 +128,23 @@ fn what_is_not_utf8_is_an_error() {
             let error = value(&mut Vec::new(), &kind, text, RenderOptions::default());
             assert_eq!(error, Err(InvalidUtf8), "{kind:?}");
         }
+    }
+}
+
+#[test]
+fn what_is_not_utf8_is_replaced_on_request() {
+    let options = RenderOptions { replace_invalid_utf8: true, ..RenderOptions::default() };
+    for (kind, text, expected) in [
+        (TypeKind::Text, &b"plain"[..], r#""plain""#),
+        (TypeKind::Text, b"na\xEFve \"\xC3\xA4\"", "\"na\u{fffd}ve \\\"\u{e4}\\\"\""),
+        (TypeKind::Text, b"a long prefix, then \xC3", "\"a long prefix, then \u{fffd}\""),
+        (TypeKind::Json, b"{\"a\": \"\xFF\"}", "{\"a\": \"\u{fffd}\"}"),
+        (TypeKind::Number, b"1\xFF", "\"1\u{fffd}\""),
+        (array(TypeKind::Text), b"{a,\"\xFF,\",NULL}", "[\"a\",\"\u{fffd},\",null]"),
+    ] {
+        let mut out = b"before ".to_vec();
+        value(&mut out, &kind, text, options).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), format!("before {expected}"), "{kind:?}");
     }
 }
 

@@ -45,8 +45,7 @@ impl fmt::Display for RuleError {
             Kind::InvalidUtf8 { column } => write!(
                 f,
                 "a value of column {column:?} of table {schema:?}.{table:?} is not UTF-8, so it \
-                 cannot be sent as JSON: correct the row, or dump the database and restore it into \
-                 one of the encoding UTF8"
+                 cannot be sent as JSON"
             ),
             Kind::ColumnCount { expected, found } => write!(
                 f,

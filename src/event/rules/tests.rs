@@ -25,6 +25,7 @@ fn rules(tables: &[(&str, &str, &str)]) -> EventRules {
         capture: "replication",
         tables: tables.collect(),
         int8_as_string: false,
+        replace_invalid_utf8: false,
         message_prefix: "walhook".into(),
     })
 }

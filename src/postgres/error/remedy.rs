@@ -19,6 +19,10 @@ pub(super) fn remedy(stage: Stage, error: &ServerError) -> Option<&'static str> 
         (Stage::Connect, "28000") => {
             "check the user, and that pg_hba.conf admits it from here to this database"
         }
+        (Stage::Connect, "0A000") if error.message().contains("UTF8") => {
+            "walhook reads databases as UTF-8, which this server cannot do with this one's \
+             encoding: dump it and restore it into a database of the encoding UTF8"
+        }
         (Stage::Connect, "3D000") => "check the database's name",
         (Stage::Connect, "42501") => {
             "the role needs the REPLICATION attribute (ALTER ROLE … REPLICATION) and CONNECT on \
@@ -36,10 +40,6 @@ pub(super) fn remedy(stage: Stage, error: &ServerError) -> Option<&'static str> 
         (Stage::Stream, code) if code == "42704" || is_skipped_publication(error) => {
             "if the publication was dropped, recreating it does not heal the slot: changes from \
              before it existed can't be decoded"
-        }
-        (Stage::Stream, "22021") => {
-            "the database holds text that isn't valid in its encoding (SQL_ASCII?), which can't \
-             be streamed as UTF-8"
         }
         _ => return None,
     };

@@ -4,6 +4,8 @@ use std::fmt;
 
 use postgres_protocol::message::backend::ErrorFields;
 
+use crate::postgres::lsn::Lsn;
+
 /// What the server said when it refused
 /// (<https://www.postgresql.org/docs/current/protocol-error-fields.html>).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,6 +16,8 @@ pub(crate) struct ServerError {
     hint: Option<String>,
     /// The C function that raised it: unlike the message, never translated.
     routine: Option<String>,
+    /// What the server was doing, as it says it.
+    context: Option<String>,
 }
 
 /// The longest piece of a server's text that goes into one of our sentences, in bytes.
@@ -33,6 +37,7 @@ impl ServerError {
                 b'M' => error.message = text,
                 b'D' => error.detail = Some(text),
                 b'H' => error.hint = Some(text),
+                b'W' => error.context = Some(text),
                 b'R' => error.routine = Some(text),
                 _ => {}
             }
@@ -56,6 +61,13 @@ impl ServerError {
         &self.message
     }
 
+    /// The position in the context, as in "in the change callback, associated LSN 0/25B6810". The
+    /// words around it may be translated.
+    pub(crate) fn associated_lsn(&self) -> Option<Lsn> {
+        let words = self.context.as_deref()?.split_whitespace();
+        words.filter_map(|word| word.parse().ok()).next_back()
+    }
+
     pub(crate) fn routine(&self) -> &str {
         self.routine.as_deref().unwrap_or_default()
     }
@@ -69,6 +81,7 @@ impl From<&tokio_postgres::error::DbError> for ServerError {
             detail: error.detail().map(plain),
             hint: error.hint().map(plain),
             routine: error.routine().map(plain),
+            context: error.where_().map(plain),
         }
     }
 }
@@ -102,6 +115,21 @@ pub(crate) fn plain(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_position_is_found_in_whatever_language() {
+        let context = |context: &str| ServerError {
+            context: Some(context.to_owned()),
+            ..ServerError::default()
+        };
+        let english = context(
+            "slot \"a/b 0/1\", output plugin \"pgoutput\", in the change callback, associated LSN \
+             0/25B6810",
+        );
+        assert_eq!(english.associated_lsn(), Some(Lsn(0x025B_6810)));
+        assert_eq!(context("in the startup callback").associated_lsn(), None);
+        assert_eq!(ServerError::default().associated_lsn(), None);
+    }
 
     #[test]
     fn text_of_the_peer_becomes_one_bounded_line() {

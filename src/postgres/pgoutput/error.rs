@@ -35,6 +35,11 @@ impl DecodeError {
         self.kind == Kind::UnknownMessage
     }
 
+    /// Whether a name in it is not UTF-8.
+    pub fn is_invalid_utf8(&self) -> bool {
+        self.kind == Kind::NotUtf8
+    }
+
     /// Whether the message ended early.
     pub fn is_truncated(&self) -> bool {
         matches!(self.kind, Kind::Empty | Kind::Truncated | Kind::Unterminated)

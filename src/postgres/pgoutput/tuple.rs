@@ -48,6 +48,23 @@ impl<'a> OldTuple<'a> {
     }
 }
 
+impl TupleValue<'_> {
+    /// Appends it as the server writes it.
+    fn write(self, out: &mut Vec<u8>) {
+        match self {
+            TupleValue::Null => out.push(b'n'),
+            TupleValue::UnchangedToast => out.push(b'u'),
+            TupleValue::Text(text) => {
+                // It came with a length that fits.
+                let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
+                out.push(b't');
+                out.extend_from_slice(&length.to_be_bytes());
+                out.extend_from_slice(text);
+            }
+        }
+    }
+}
+
 impl<'a> TupleData<'a> {
     pub(super) fn read(reader: &mut Reader<'a>) -> Result<TupleData<'a>, DecodeError> {
         let columns = reader.u16()?;
@@ -80,6 +97,21 @@ impl<'a> TupleData<'a> {
     /// Bytes it takes on the wire: a measure of what it takes elsewhere.
     pub fn bytes(&self) -> usize {
         self.values.len()
+    }
+
+    /// The same row with the values of `old` in the place of those that were not sent, written into
+    /// `buffer`.
+    pub fn completed<'b>(&self, old: TupleData<'_>, buffer: &'b mut Vec<u8>) -> TupleData<'b> {
+        buffer.clear();
+        let mut old = old.iter();
+        for value in self.iter() {
+            let before = old.next();
+            match (value, before) {
+                (TupleValue::UnchangedToast, Some(before)) => before.write(buffer),
+                (value, _) => value.write(buffer),
+            }
+        }
+        TupleData { columns: self.columns, values: buffer }
     }
 
     /// The values, in the order of the relation's columns.

@@ -90,6 +90,9 @@ pub struct CreatedSlot {
 pub struct StartOptions {
     /// Also stream what `pg_logical_emit_message` writes (from version 14 on).
     pub messages: bool,
+    /// Don't stream what was brought from another server under a replication origin (from version
+    /// 16 on; an older server streams it all the same, with an Origin message in front).
+    pub local_only: bool,
 }
 
 impl ReplicationClient {
@@ -118,6 +121,13 @@ impl ReplicationClient {
         let rows = self.command(&format!("TIMELINE_HISTORY {timeline}"), doing)?;
         let content = rows.first().and_then(|row| row.get(1)).and_then(Option::as_deref);
         content.and_then(parse_history).ok_or_else(|| self.nonsense(doing))
+    }
+
+    /// Has text sent as the bytes that the database holds. Only for a database of the encoding
+    /// SQL_ASCII, which says nothing of what they mean; any other's are converted to UTF-8.
+    pub fn take_raw_text(&mut self) -> Result<(), PgError> {
+        let doing = Doing { stage: Stage::Command, what: "could not set the encoding as" };
+        self.command("SET client_encoding TO 'SQL_ASCII'", doing).map(drop)
     }
 
     /// How long [`create_slot`](Self::create_slot) waits for open write transactions, 30 seconds
@@ -186,7 +196,9 @@ impl ReplicationClient {
             return Err(PgError::invalid("streaming needs at least one publication"));
         }
         let messages = options.messages && self.server_version_num() >= 140_000;
-        let command = start_command(slot, start_lsn, publications, messages);
+        let local_only = options.local_only && self.server_version_num() >= 160_000;
+        let options = StartOptions { messages, local_only };
+        let command = start_command(slot, start_lsn, publications, options);
         let deadline = Instant::now() + COMMAND_TIMEOUT;
         self.send_query(&command, doing)?;
         match self.wire.reply(deadline, doing)? {
@@ -314,13 +326,19 @@ pub(crate) fn alter_slot_command(name: &str, failover: bool) -> String {
 }
 
 /// The publications are a list of identifiers inside a literal.
-fn start_command(slot: &str, start_lsn: Lsn, publications: &[String], messages: bool) -> String {
+fn start_command(
+    slot: &str,
+    start_lsn: Lsn,
+    publications: &[String],
+    options: StartOptions,
+) -> String {
     let names: Vec<String> = publications.iter().map(|name| quote_ident(name)).collect();
     format!(
-        "START_REPLICATION SLOT {} LOGICAL {start_lsn} (proto_version '1', publication_names {}{})",
+        "START_REPLICATION SLOT {} LOGICAL {start_lsn} (proto_version '1', publication_names {}{}{})",
         quote_ident(slot),
         quoted(&names.join(","), '\''),
-        if messages { ", messages 'true'" } else { "" },
+        if options.messages { ", messages 'true'" } else { "" },
+        if options.local_only { ", origin 'none'" } else { "" },
     )
 }
 
@@ -332,9 +350,14 @@ mod tests {
     fn hostile_names_stay_names() {
         let names = ["a'b".to_owned(), "c\"d, e".to_owned()];
         assert_eq!(
-            start_command("s\"; DROP", Lsn(0x1_0000_0002), &names, true),
+            start_command(
+                "s\"; DROP",
+                Lsn(0x1_0000_0002),
+                &names,
+                StartOptions { messages: true, local_only: true }
+            ),
             "START_REPLICATION SLOT \"s\"\"; DROP\" LOGICAL 1/2 (proto_version '1', \
-             publication_names '\"a''b\",\"c\"\"d, e\"', messages 'true')"
+             publication_names '\"a''b\",\"c\"\"d, e\"', messages 'true', origin 'none')"
         );
     }
 

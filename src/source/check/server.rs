@@ -16,13 +16,14 @@ pub(in crate::source) fn server(facts: &Facts, options: &SourceOptions) -> Vec<F
     findings.extend(failover_settings(facts, options));
     if server.encoding == "SQL_ASCII" {
         let sentence = format!(
-            "the encoding of {} is SQL_ASCII, so a value that is not valid UTF-8 stops the stream",
+            "the encoding of {} is SQL_ASCII, so a value that is not valid UTF-8 ends the stream",
             shown(&server.database)
         );
-        findings.push(
-            Finding::warning(SERVER, sentence)
-                .fix("move the data to a database with ENCODING 'UTF8' (pg_dump, then restore)"),
-        );
+        findings.push(Finding::warning(SERVER, sentence).fix(
+            "invalid_utf8 = \"replace\" in [source], to have U+FFFD in the place of what is \
+                     not UTF-8; or move the data to a database with ENCODING 'UTF8' (pg_dump, then \
+                     restore)",
+        ));
     }
     findings.push(match server.max_slot_wal_keep_size_bytes {
         Some(limit) => Finding::ok(

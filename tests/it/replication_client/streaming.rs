@@ -37,7 +37,14 @@ fn streaming(
     let slot = slot_name(name);
     let mut client = ReplicationClient::connect(options).unwrap();
     client.create_slot(&slot, CreateSlot::default()).unwrap();
-    client.start(&slot, Lsn::ZERO, &[name.to_owned()], StartOptions { messages }).unwrap()
+    client
+        .start(
+            &slot,
+            Lsn::ZERO,
+            &[name.to_owned()],
+            StartOptions { messages, ..StartOptions::default() },
+        )
+        .unwrap()
 }
 
 fn slot_name(name: &str) -> String {

@@ -1,0 +1,283 @@
+//! Row filters that the publication does not apply, over the library: what capture yields.
+
+mod recorder;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use walhook::capture::{RowFilters, TableFilter};
+use walhook::postgres::TablePattern;
+use walhook::postgres::lsn::Lsn;
+
+use crate::harness::{Database, eventually, slot_state};
+use recorder::Recorder;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn filter(table: &str, expression: &str) -> TableFilter {
+    TableFilter {
+        pattern: TablePattern::exact("public", table),
+        expression: Some(expression.to_owned()),
+    }
+}
+
+fn filters(table: &str, expression: &str) -> Arc<RowFilters> {
+    Arc::new(RowFilters::new(vec![filter(table, expression)]))
+}
+
+/// What comes of `changes` to a table made by `table`, of which `expression` says what is wanted.
+async fn changes(table: &str, expression: &str, changes: &str) -> Vec<String> {
+    let database = Database::create().await;
+    database.execute(table).await;
+    let recorder = Recorder::start(&database, &filters("t", expression)).await;
+    database.execute(changes).await;
+    recorder.until_now(&database).await
+}
+
+const MOVES: &str = "
+    insert into t values (1, 7, 'a'), (2, 8, 'b');
+    update t set note = 'c' where id = 1;
+    update t set note = 'd' where id = 2;
+    update t set tenant = 8 where id = 1;
+    update t set tenant = 7 where id = 2;
+    delete from t where id = 1;
+    delete from t where id = 2;
+    truncate t";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_old_row_tells_who_comes_and_who_goes() {
+    let table = "create table t (id int primary key, tenant int, note text);
+                 alter table t replica identity full";
+    assert_eq!(
+        changes(table, "tenant = 7", MOVES).await,
+        [
+            "insert t 1,7,a",
+            "update t 1,7,a -> 1,7,c",
+            "delete t 1,7,c",
+            "insert t 2,7,d",
+            "delete t 2,7,d",
+            "truncate t",
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_the_filter_uses_tells_it_too() {
+    let table = "create table t (id int not null, tenant int not null, note text, \
+                                 unique (tenant, id));
+                 alter table t replica identity using index t_tenant_id_key";
+    assert_eq!(
+        changes(table, "tenant = 7", MOVES).await,
+        [
+            "insert t 1,7,a",
+            "update t 1,7,c",
+            "delete t key 1,7,null",
+            "insert t 2,7,d",
+            "delete t key 2,7,null",
+            "truncate t",
+        ]
+    );
+}
+
+/// Only the new row can be judged, and a delete not at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_the_filter_does_not_use_tells_nothing() {
+    let table = "create table t (id int primary key, tenant int, note text)";
+    let changed_key = format!(
+        "{MOVES}; insert into t values (3, 7, 'e'); update t set id = 4 where id = 3;
+         update t set id = 5, tenant = 8 where id = 4"
+    );
+    assert_eq!(
+        changes(table, "tenant = 7", &changed_key).await,
+        [
+            "insert t 1,7,a",
+            "update t 1,7,c",
+            "update t 2,7,d",
+            "delete t key 1,null,null",
+            "delete t key 2,null,null",
+            "truncate t",
+            "insert t 3,7,e",
+            "update t key 3,null,null -> 4,7,e",
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inserts_need_no_identity_and_null_is_not_true() {
+    let table = "create table t (id int, tenant int); alter table t replica identity nothing";
+    let inserts = "insert into t values (1, 7), (2, null), (3, 8), (null, 7)";
+    assert_eq!(changes(table, "tenant = 7", inserts).await, ["insert t 1,7", "insert t null,7"]);
+}
+
+/// A large value that did not change is not sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn values_that_were_not_sent() {
+    let table = "create table t (id int primary key, wanted bool, big text);
+                 alter table t alter big set storage external";
+    let statements = "
+        insert into t values (1, false, repeat('x', 9000)), (2, true, 'short');
+        update t set wanted = true where id = 1;
+        update t set wanted = null where id = 2";
+    // The filter may be about what is not known: the change passes.
+    let key_only = changes(table, "length(big) > 5000", statements).await;
+    let (first, rest) = key_only.split_first().unwrap();
+    assert!(first.starts_with("insert t 1,f,xxxx"), "{first}");
+    assert_eq!(rest, ["update t 1,t,unchanged"]);
+    // Here it is known, and a row that comes in comes whole.
+    let table = format!("{table}; alter table t replica identity full");
+    let full = changes(&table, "wanted and length(big) > 5000", statements).await;
+    assert_eq!(full, [format!("insert t 1,t,{}", "x".repeat(9000))]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_names_and_types_of_all_kinds() {
+    let table = r#"
+        create schema "s""\";
+        create type "s""\"."mood; --" as enum ('so so', 'fi"ne');
+        create domain "s""\".positive as int check (value > 0);
+        create domain even as "s""\".positive check (value % 2 = 0);
+        create type pair as (a int, "b "" c" text);
+        create table t (
+            "id" int primary key, "a "" b" "s""\"."mood; --", "Größe" even, "select" char(5),
+            "$1" numeric(5,2)[], "ps" pair[], c1 "char", bits bit(3), "at" timestamptz, iv interval,
+            j jsonb, "by" bytea, r int4range, f float8, ip inet, cash money, x xml, unused even)"#;
+    let expression = r#""a "" b" = 'fi"ne' and "Größe" = 4 and "select" = 'ab' and length("select") = 2
+        and "$1"[2] = 1.50 and (ps[1])."b "" c" = 'x,"y' and c1 = '\' and bits = B'101'
+        and "at" = '2024-02-29 12:00+02' and iv = '1 day 2 hours' and j @> '{"a": [1]}'
+        and "by" = '\x00ff' and 3 <@ r and f = 0.1::float8 + 0.2::float8 and ip << '10/8'
+        and cash = 12.5::money and x is document and t.id > 0 -- a comment, and no end "#;
+    let row = r#"'fi"ne', 4, 'ab', '{1.25,1.5}', array[(1, 'x,"y')::pair], '\', B'101',
+        '2024-02-29 10:00+00', '26 hours'::interval, '{"a": [1, 2]}', '\x00ff', '[1,5)',
+        0.1::float8 + 0.2::float8, '10.0.0.1', 12.5, '<a/>'"#;
+    let row = row.replace("'26 hours'", "'1 day 2 hours'");
+    let inserts = format!(
+        r#"insert into t values (1, {row}, 2), (2, {row}, null), (-1, {row}, 2);
+           insert into t (id, "a "" b") values (3, 'fi"ne');
+           -- What the filter does not use may be what it likes by now.
+           alter domain even add check (value > 100) not valid"#
+    );
+    let wanted = changes(table, expression, &inserts).await;
+    let ids: Vec<_> = wanted.iter().map(|change| change.split(',').next().unwrap()).collect();
+    assert_eq!(ids, ["insert t 1", "insert t 2"], "{wanted:?}");
+}
+
+/// Rows from there on were filtered by the publication; and filters may be replaced.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_publication_applies_is_not_applied_again() {
+    let database = Database::create().await;
+    database.execute("create table t (id int primary key, tenant int)").await;
+    let filters = filters("t", "tenant = 7");
+    let recorder = Recorder::start(&database, &filters).await;
+    let insert = async |id: i32, tenant: i32| {
+        database.execute(&format!("insert into t values ({id}, {tenant})")).await;
+        recorder.until_now(&database).await
+    };
+    assert!(insert(1, 8).await.is_empty());
+    let client = database.client().await;
+    let now = client.query_one("select pg_current_wal_lsn()::text", &[]).await.unwrap();
+    let now: Lsn = now.get::<_, &str>(0).parse().unwrap();
+    let table = ("public".to_owned(), "t".to_owned());
+    filters.applied(HashMap::from([(table.clone(), Lsn(now.0 + (1 << 40)))]));
+    assert!(insert(2, 8).await.is_empty(), "that is to come");
+    filters.applied(HashMap::from([(table, now)]));
+    assert_eq!(insert(3, 8).await, ["insert t 3,8"]);
+    filters.applied(HashMap::new());
+    assert_eq!(insert(4, 8).await.len(), 1, "not any more");
+    filters.replace(vec![filter("t", "tenant > 7")]);
+    assert_eq!(insert(5, 9).await.last().unwrap(), "insert t 5,9");
+    filters.replace(Vec::new());
+    assert_eq!(insert(6, 0).await.last().unwrap(), "insert t 6,0");
+}
+
+/// A row for which the expression fails is not one for which it is true.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_cannot_be_evaluated_is_left_out_and_holds_up_nothing() {
+    let table = "create table t (id int primary key, amount int, code text);
+                 alter table t replica identity full";
+    let statements = "
+        insert into t values (1, 10, '1'), (2, 0, '1'), (3, 10, 'x'), (4, 20, '2');
+        update t set amount = 10 where id = 2;
+        update t set amount = 0 where id = 1";
+    assert_eq!(
+        changes(table, "100 / amount > code::int", statements).await,
+        ["insert t 1,10,1", "insert t 4,20,2", "insert t 2,10,1", "delete t 1,10,1"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_that_does_not_fit_holds_the_stream_until_it_does() {
+    let database = Database::create().await;
+    database.execute("create table t (id int primary key, tenant int)").await;
+    let filters = filters("t", "client = 7");
+    let recorder = Recorder::start(&database, &filters).await;
+    let client = database.client().await;
+    let before = slot_state(&client, database.name()).await.unwrap().reader;
+    database.execute("insert into t values (1, 7), (2, 8)").await;
+    eventually(PATIENCE, "it begins again", async || {
+        let reader = slot_state(&client, database.name()).await?.reader?;
+        (Some(reader) != before).then_some(())
+    })
+    .await;
+    assert!(recorder.seen().is_empty());
+    filters.replace(vec![filter("t", "tenant = 7")]);
+    assert_eq!(recorder.until_now(&database).await, ["insert t 1,7"]);
+}
+
+/// The table of the stream is not that of the catalog.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_table_may_have_changed_meanwhile() {
+    let database = Database::create().await;
+    database.execute("create type mood as enum ('sad', 'happy')").await;
+    database.execute("create table t (id int primary key, tenant int, m mood)").await;
+    Recorder::prepare(&database).await;
+    database
+        .execute(
+            "insert into t values (1, 7, 'happy'), (2, 8, 'happy'), (3, 7, 'sad');
+             alter table t rename tenant to client;
+             alter table t drop m;
+             drop type mood",
+        )
+        .await;
+    let filters = filters("t", "tenant = 7 and m = 'happy'");
+    let recorder = Recorder::follow(&database, &filters);
+    assert_eq!(recorder.until_now(&database).await, ["insert t 1,7,happy"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_connection_may_be_lost() {
+    let database = Database::create().await;
+    database.execute("create table t (id int primary key, tenant int)").await;
+    let recorder = Recorder::start(&database, &filters("t", "tenant = 7")).await;
+    database.execute("insert into t values (1, 7), (2, 8)").await;
+    recorder.until_now(&database).await;
+    for id in [10, 20, 30] {
+        let lose = "select count(pg_terminate_backend(pid)) from pg_stat_activity
+                    where application_name = 'walhook' and datname = current_database()
+                        and backend_type = 'client backend'";
+        let client = database.client().await;
+        let lost: i64 = client.query_one(lose, &[]).await.unwrap().get(0);
+        assert!(lost > 0);
+        let rows = format!("insert into t values ({id}, 7), ({id} + 1, 8)");
+        database.execute(&rows).await;
+        let seen = recorder.until_now(&database).await;
+        assert_eq!(*seen.last().unwrap(), format!("insert t {id},7"), "{seen:?}");
+    }
+    assert_eq!(recorder.seen().len(), 4, "{:?}", recorder.seen());
+}
+
+/// The server hears from capture all the time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_transaction_is_filtered_without_silence() {
+    let database = Database::create().await;
+    let name = database.name();
+    database.execute(&format!("alter database {name} set wal_sender_timeout = '3s'")).await;
+    database.execute("create table t (id int primary key, tenant int)").await;
+    let recorder = Recorder::start(&database, &filters("t", "id % 20000 = 0")).await;
+    let client = database.client().await;
+    let before = slot_state(&client, name).await.unwrap().reader;
+    database.execute("insert into t select id, 7 from generate_series(1, 60000) id").await;
+    let seen = recorder.until_now(&database).await;
+    assert_eq!(seen, [20_000, 40_000, 60_000].map(|id| format!("insert t {id},7")));
+    assert_eq!(slot_state(&client, name).await.unwrap().reader, before, "it was dropped");
+}
