@@ -7,6 +7,8 @@ select p.oid,
        p.pubdelete as "delete",
        p.pubtruncate as "truncate",
        p.pubviaroot as via_root,
+       -- 18 and newer
+       coalesce(to_jsonb(p) ->> 'pubgencols', 'n') = 's' as generated,
        pg_get_userbyid(p.pubowner)::text as owner,
        pg_has_role(p.pubowner, 'usage') as owned,
        current_setting('server_version_num')::int4 as version_num

@@ -194,6 +194,15 @@ pub struct TableInfo {
     /// Whether the application's updates and deletes go on working once they are published; of a
     /// partitioned table, for all its partitions.
     pub identity_usable: bool,
+    /// Whether old rows are told in full (REPLICA IDENTITY FULL); of a partitioned table, those of
+    /// any partition.
+    pub identity_full: bool,
+    /// The columns old rows always contain; of a partitioned table, in every partition there is and
+    /// in those to come.
+    pub identity_columns: Vec<String>,
+    /// The columns that some replica identity other than FULL is made of: what a column list has to
+    /// contain.
+    pub identity_keys: Vec<String>,
     /// Whether the role may act as its owner, which publishing it takes.
     pub owned: bool,
     /// Its owner.
@@ -223,6 +232,8 @@ pub struct ColumnInfo {
     pub type_name: String,
     /// Whether it is generated, and so not in the stream (unless 18 and newer is told otherwise).
     pub generated: bool,
+    /// Whether it is generated when it is read, and so is in no stream (18 and newer).
+    pub is_virtual: bool,
 }
 
 /// Every table, view and foreign table outside the system's schemas, by schema and name.
@@ -283,6 +294,7 @@ async fn tables(
             type_oid: row.try_get("type_oid")?,
             type_name: row.try_get("type_name")?,
             generated: row.try_get("generated")?,
+            is_virtual: row.try_get("is_virtual")?,
         });
     }
     Ok(tables)
@@ -298,6 +310,15 @@ fn table(row: &Row) -> Result<TableInfo, PgError> {
         (_, true) => TableKind::Leaf,
         (_, false) => TableKind::Ordinary,
     };
+    let primary_key: Vec<String> = row.try_get("primary_key")?;
+    let mut identity_columns: Vec<String> = row.try_get("identity_columns")?;
+    if kind == TableKind::Partitioned {
+        // a partition to come has the root's primary key and nothing else for certain
+        if row.try_get::<_, i64>("relations")? == 0 {
+            identity_columns.clone_from(&primary_key);
+        }
+        identity_columns.retain(|column| primary_key.contains(column));
+    }
     Ok(TableInfo {
         oid: row.try_get("oid")?,
         schema: row.try_get("schema")?,
@@ -315,11 +336,14 @@ fn table(row: &Row) -> Result<TableInfo, PgError> {
             _ => ReplicaIdentity::Default,
         },
         identity_usable: row.try_get("identity_usable")?,
+        identity_full: row.try_get("identity_full")?,
+        identity_columns,
+        identity_keys: row.try_get("identity_keys")?,
         owned: row.try_get("owned")?,
         owner: row.try_get("owner")?,
         has_children: row.try_get("has_children")?,
         primary_key_deferrable: row.try_get("primary_key_deferrable")?,
-        primary_key: row.try_get("primary_key")?,
+        primary_key,
         columns: Vec::new(),
         ancestors: row.try_get("ancestors")?,
         published_in: row.try_get("published_in")?,

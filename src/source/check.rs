@@ -1,6 +1,8 @@
 //! `check`: one finding a fact, with what to do about it.
 
+mod patterns;
 pub(super) mod publication;
+mod rows;
 pub(super) mod server;
 pub(super) mod slot;
 pub(super) mod tables;
@@ -60,25 +62,6 @@ pub async fn check(client: &Client, options: &SourceOptions) -> Result<Vec<Findi
         return Ok(vec![finding]);
     }
     Ok(judge(&gather(client, options).await?, options))
-}
-
-/// What keeps changes of the named tables from coming: tables that do not exist or cannot be
-/// published, and what the publication lacks. Empty if all is well.
-///
-/// # Errors
-/// Fails when the server cannot be asked.
-pub async fn missing_changes(
-    client: &Client,
-    options: &SourceOptions,
-) -> Result<Vec<Finding>, PgError> {
-    if let Some(finding) = too_old(client).await? {
-        return Ok(vec![finding]);
-    }
-    let facts = gather(client, options).await?;
-    let mut findings = tables::tables(&facts, options);
-    findings.extend(publication::publication(&facts, options));
-    findings.retain(Finding::is_error);
-    Ok(findings)
 }
 
 /// The finding that ends everything: on an older server the catalog cannot even be read.

@@ -9,16 +9,21 @@ mod advice;
 pub mod check;
 mod error;
 mod facts;
+mod filter;
 mod finding;
 mod plan;
 mod run;
 pub mod setup;
 pub mod status;
+mod target;
 pub mod teardown;
+pub mod watch;
+mod wish;
 
 pub(crate) use advice::bytes;
 pub use error::SourceError;
 pub use facts::{Facts, gather};
+pub use filter::{FilterFacts, Form};
 pub use finding::{Finding, Severity};
 pub use plan::{Plan, Progress, Step};
 

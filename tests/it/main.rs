@@ -11,6 +11,7 @@ mod harness;
 mod harness_itself;
 mod hostile;
 mod outage;
+mod publication;
 mod refusals;
 mod rendering;
 mod replication_client;

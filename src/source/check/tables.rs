@@ -1,9 +1,13 @@
 //! Rules about the tables to follow.
 
+use super::patterns::patterns;
+use super::rows::rows;
 use crate::postgres::catalog::{Persistence, TableInfo, TableKind};
 use crate::postgres::relation::ReplicaIdentity;
 use crate::postgres::sql::quote_table;
 use crate::source::advice::{list, nearest, shown, shown_table};
+use crate::source::target::{Target, targets};
+use crate::source::wish::GENERATED_SINCE;
 use crate::source::{Facts, Finding, SourceOptions};
 
 /// How many names a sentence lists before it counts the rest.
@@ -19,11 +23,25 @@ pub(in crate::source) fn tables(facts: &Facts, options: &SourceOptions) -> Vec<F
                 None => {
                     findings.push(identity(facts, table));
                     findings.extend(family(facts, options, table));
-                    findings.extend(generated(table));
+                    findings.extend(generated(facts, table));
                 }
             },
         }
     }
+    findings.extend(patterns(facts, options));
+    for target in targets(facts, options) {
+        findings.extend(rows(facts, options, &target));
+    }
+    findings
+}
+
+/// What setting up should tell of tables that it publishes nevertheless.
+pub(in crate::source) fn worth_saying(facts: &Facts, options: &SourceOptions) -> Vec<Finding> {
+    let mut findings = patterns(facts, options);
+    findings.retain(|finding| finding.severity != crate::source::Severity::Ok);
+    let restricted = |target: &Target<'_>| rows(facts, options, target);
+    findings.extend(targets(facts, options).iter().flat_map(restricted));
+    findings.retain(|finding| !finding.is_error());
     findings
 }
 
@@ -194,11 +212,11 @@ fn partition(facts: &Facts, options: &SourceOptions, table: &TableInfo) -> Findi
     let via_root = facts.publication.as_ref().is_none_or(|publication| publication.via_root);
     let is_ancestor =
         |(schema, name): &(String, String)| table.ancestors.contains(&quote_table(schema, name));
+    let names_ancestor = |p: &crate::postgres::publication::PublicationInfo| {
+        p.tables.iter().any(|t| table.ancestors.contains(&quote_table(&t.schema, &t.name)))
+    };
     let root_published = options.exact_names().iter().any(is_ancestor)
-        || facts
-            .publication
-            .as_ref()
-            .is_some_and(|p| p.all_tables || p.tables.iter().any(is_ancestor));
+        || facts.publication.as_ref().is_some_and(|p| p.all_tables || names_ancestor(p));
     if via_root && root_published {
         let sentence = format!(
             "is a partition of {root}, which is published too: its rows come under that name and \
@@ -211,13 +229,26 @@ fn partition(facts: &Facts, options: &SourceOptions, table: &TableInfo) -> Findi
         .fix(format!("name {root} instead to follow all of them"))
 }
 
-fn generated(table: &TableInfo) -> Option<Finding> {
-    let names: Vec<String> =
-        table.columns.iter().filter(|c| c.generated).map(|c| shown(&c.name)).collect();
+fn generated(facts: &Facts, table: &TableInfo) -> Option<Finding> {
+    let published = match &facts.publication {
+        Some(publication) => publication.generated,
+        None => facts.server.version_num >= GENERATED_SINCE,
+    };
+    let missing = table.columns.iter().filter(|c| c.generated && (c.is_virtual || !published));
+    let names: Vec<String> = missing.map(|c| shown(&c.name)).collect();
     if names.is_empty() {
         return None;
     }
     let sentence =
         format!("generated columns are not in the stream: {}", list(&names, NAMES_SHOWN));
-    Some(Finding::note(subject(&table.schema, &table.name), sentence))
+    let finding = Finding::note(subject(&table.schema, &table.name), sentence);
+    let name = facts.publication.as_ref().map(|publication| &publication.name);
+    let stored = table.columns.iter().any(|c| c.generated && !c.is_virtual);
+    Some(match name.filter(|_| stored && facts.server.version_num >= GENERATED_SINCE) {
+        None => finding,
+        Some(name) => finding.fix(format!(
+            "ALTER PUBLICATION {} SET (publish_generated_columns = stored);",
+            crate::postgres::sql::quote_ident(name)
+        )),
+    })
 }
