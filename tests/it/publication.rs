@@ -280,17 +280,12 @@ async fn a_filter_that_cannot_work_is_one_clear_finding() {
         ("id = 1 and", "syntax"),
         ("id = $1", "parameter"),
         ("count(*) > 1", "aggregate"),
-        ("true) or (true", "syntax"),
         ("true; drop table a", "syntax"),
     ] {
         let options = with(&database, vec![filtered("a", filter)]);
         let error = set_up(&database, &options).await.unwrap_err();
         let findings = error.findings();
         let about: Vec<_> = findings.iter().filter(|f| f.sentence.contains("row filter")).collect();
-        if filter.starts_with("true) or") {
-            // parentheses of its own, which mean the same
-            continue;
-        }
         assert_eq!(about.len(), 1, "{filter}: {error}");
         assert!(about[0].sentence.contains(words), "{error}");
     }
@@ -505,8 +500,10 @@ async fn a_lock_holds_up_neither_the_stream_nor_the_end() {
         .execute("create table a (id int primary key); create table b (id int primary key)")
         .await;
     let receiver = Receiver::start().await;
-    let workspace =
-        Workspace::new(&database).table("public.a", "a").endpoint("main", &receiver.url("/"), "");
+    let workspace = Workspace::new(&database)
+        .table("public.a", "a")
+        .endpoint("main", &receiver.url("/"), "")
+        .toml("[source]\ncreate = false");
     workspace.run(&["setup"]).await.assert(0, &[]);
     let locker = database.client().await;
     locker.batch_execute("begin; lock table b in access exclusive mode").await.unwrap();

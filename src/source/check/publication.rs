@@ -124,8 +124,10 @@ pub(in crate::source) fn creation_privileges(
         ));
     }
     let sql = create_publication_sql(&options.publication, &scope(facts, options));
+    let whole = Whole::of(options);
     let tables = targets(facts, options);
-    findings.extend(ownership(facts, tables.iter().map(|target| target.table), &sql));
+    let single = tables.iter().map(|target| target.table).filter(|t| !whole.covers(&t.schema));
+    findings.extend(ownership(facts, single, &sql));
     findings
 }
 
