@@ -431,6 +431,51 @@ async fn tables_are_added_where_nobody_took_them_out() {
     assert_found(&look.findings, Severity::Error, "does not exist, but the slot", "teardown");
 }
 
+/// What is pushed does not even leave the server; where it cannot be pushed, everything does.
+#[tokio::test]
+async fn what_is_pushed_saves_the_wire() {
+    let database = Database::create().await;
+    let client = database.client().await;
+    database
+        .execute(
+            "create table a (id int primary key, name text, more text,
+                             double int generated always as (id * 2) stored)",
+        )
+        .await;
+    let narrow = TableSpec { columns: Some(vec!["name".into()]), ..filtered("a", "id <= 10") };
+    let restricted = SourceOptions { publication: "p".into(), ..with(&database, vec![narrow]) };
+    let everything = SourceOptions {
+        publication: "everything".into(),
+        slot: format!("{}_all", database.name()),
+        ..options(&database, &["a"])
+    };
+    set_up(&database, &restricted).await.unwrap();
+    set_up(&database, &everything).await.unwrap();
+    let insert = "insert into a select g, 'x', repeat('y', 1000) from generate_series(1, 100) g";
+    database.execute(insert).await;
+    let (mut rows, mut bytes) = (Vec::new(), Vec::new());
+    for options in [&restricted, &everything] {
+        let sql = "select count(*), sum(length(data))::int8 \
+                   from pg_logical_slot_peek_binary_changes($1, null, null, \
+                        'proto_version', '1', 'publication_names', $2) \
+                   where get_byte(data, 0) = ascii('I')";
+        let row = client.query_one(sql, &[&options.slot, &options.publication]).await.unwrap();
+        rows.push(row.get::<_, i64>(0));
+        bytes.push(row.get::<_, i64>(1));
+    }
+    if version(&client).await < 150_000 {
+        assert_eq!((&rows[..], bytes[0]), (&[100, 100][..], bytes[1]));
+    } else {
+        assert_eq!(rows, [10, 100]);
+        assert!(bytes[0] < 500 && bytes[1] > 100_000, "{bytes:?}");
+    }
+    let generated = existing(&client, "everything").await.generated;
+    assert_eq!(generated, version(&client).await >= 180_000);
+    let findings = checked(&database, &everything).await;
+    let missing = findings.iter().any(|f| f.sentence.contains("generated columns"));
+    assert_eq!(missing, !generated, "{findings:#?}");
+}
+
 fn rewrite(workspace: &Workspace, from: &str, to: &str) {
     let path = workspace.config_path();
     let text = std::fs::read_to_string(&path).unwrap();
