@@ -56,6 +56,24 @@ identity as (
     ) g on true
     group by l.root
 ),
+-- What old rows contain at least: each column of an identity, by the row it lies in.
+identity_columns as (
+    select l.root, l.oid, l.relreplident = 'f' as is_full, a.attname::text as name
+    from leaves l
+    join pg_attribute a on a.attrelid = l.oid and a.attnum > 0 and not a.attisdropped
+    where l.relkind = 'r'
+      and (l.relreplident = 'f'
+           or exists (
+               select from pg_index x
+               where x.indrelid = l.oid and x.indimmediate and x.indisvalid
+                 and (l.relreplident = 'd' and x.indisprimary
+                      or l.relreplident = 'i' and x.indisreplident)
+                 and a.attnum = any ((x.indkey::int2[])[0:x.indnkeyatts - 1])))
+),
+rows_in as (
+    select root, count(*) as relations, bool_or(relreplident = 'f') as any_full
+    from leaves where relkind = 'r' group by root
+),
 published as materialized (
     select schemaname, tablename, array_agg(pubname::text order by pubname) as publications
     from pg_publication_tables
@@ -70,6 +88,16 @@ select t.oid,
        t.relreplident::text as replica_identity,
        coalesce(d.usable, false) as identity_usable,
        d.generated as identity_generated,
+       coalesce(w.any_full, false) as identity_full,
+       coalesce(w.relations, 0) as relations,
+       array(
+           select i.name from identity_columns i where i.root = t.oid
+           group by i.name having count(*) = w.relations order by i.name
+       ) as identity_columns,
+       array(
+           select distinct i.name from identity_columns i where i.root = t.oid and not i.is_full
+           order by i.name
+       ) as identity_keys,
        pg_has_role(t.relowner, 'usage') as owned,
        pg_get_userbyid(t.relowner)::text as owner,
        t.relkind = 'r' and t.relhassubclass
@@ -99,5 +127,6 @@ select t.oid,
        coalesce(p.publications, '{}') as published_in
 from chosen t
 left join identity d on d.root = t.oid
+left join rows_in w on w.root = t.oid
 left join published p on p.schemaname = t.nspname and p.tablename = t.relname
 order by t.nspname, t.relname

@@ -29,6 +29,12 @@ pub(super) fn print_plan(plan: &Plan) -> Result<(), Failure> {
     for step in &plan.steps {
         text.push_str(&format!("-- {}\n{};\n", one_line(&step.reason), step.sql));
     }
+    for note in &plan.notes {
+        let remedy = note.remedy.as_ref().map(|remedy| format!(" ({remedy})")).unwrap_or_default();
+        let line =
+            format!("{}: {} {}{remedy}", note.severity.as_str(), note.subject, note.sentence);
+        text.push_str(&format!("-- {}\n", one_line(&line)));
+    }
     if text.is_empty() {
         text.push_str("-- nothing to do\n");
     }
@@ -41,6 +47,13 @@ pub(super) fn print_progress(progress: Progress) {
     let line = match progress {
         Progress::Done(step) => format!("done     {}", step.reason),
         Progress::Present(what) => format!("ok       {what}"),
+        Progress::Note(finding) => format!(
+            "{:<8} {} {}{}",
+            finding.severity.as_str(),
+            finding.subject,
+            finding.sentence,
+            finding.remedy.map(|remedy| format!(" ({remedy})")).unwrap_or_default()
+        ),
         Progress::Waiting(whom) => format!("waiting  {whom}"),
     };
     // a reader that closed the pipe does not stop what is being done

@@ -2,9 +2,12 @@
 
 use std::process;
 
+use std::sync::Arc;
+
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tracing::warn;
+use tracing::{error, info, warn};
 
 use crate::config::{Config, Flags};
 use crate::daemon::{self, DaemonError, RunOptions, Stop};
@@ -16,7 +19,8 @@ use super::{Failure, Globals, StopSignals};
 #[command(
     after_help = "Example: walhook run --source postgres://walhook@localhost/crm --table public.people=person \
                   --to https://example.com/hooks\n\
-                  The first Ctrl-C or SIGTERM finishes requests in flight, the second leaves at once."
+                  The first Ctrl-C or SIGTERM finishes requests in flight, the second leaves at once.\n\
+                  SIGHUP reads the tables of the configuration again."
 )]
 pub struct RunArgs {
     /// The configuration on the command line instead of in a file.
@@ -38,8 +42,10 @@ impl RunArgs {
     /// Does it.
     pub(crate) fn run(self, globals: &Globals) -> Result<(), Failure> {
         let config = super::load_to_run(globals, &self.flags)?;
-        let options = RunOptions { accept_gap: self.accept_gap, enable: self.enable };
-        daemon_runtime()?.block_on(run_until_signalled(config, options))
+        let reload = || super::load_to_run(globals, &self.flags);
+        let options =
+            RunOptions { accept_gap: self.accept_gap, enable: self.enable.clone(), reload: None };
+        daemon_runtime()?.block_on(run_until_signalled(config, options, reload))
     }
 }
 
@@ -54,14 +60,33 @@ fn daemon_runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .map_err(|error| Failure::failed(format_args!("cannot start: {error}")))
 }
 
-async fn run_until_signalled(config: Config, options: RunOptions) -> Result<(), Failure> {
+async fn run_until_signalled(
+    config: Config,
+    mut options: RunOptions,
+    load: impl Fn() -> Result<Config, Failure>,
+) -> Result<(), Failure> {
     let mut signals = StopSignals::new()?;
+    let mut hangups = signal(SignalKind::hangup())
+        .map_err(|error| Failure::failed(format_args!("cannot handle signals: {error}")))?;
+    let (reload, reloaded) = watch::channel(None);
+    options.reload = Some(reloaded);
     let stop = watch::Sender::new(Stop::Run);
     let daemon = daemon::run(config, options, stop.subscribe());
     tokio::pin!(daemon);
-    tokio::select! {
-        ended = &mut daemon => return ended.map_err(failure),
-        () = signals.next() => {}
+    loop {
+        tokio::select! {
+            ended = &mut daemon => return ended.map_err(failure),
+            () = signals.next() => break,
+            Some(()) = hangups.recv() => match load() {
+                Ok(config) => {
+                    info!("SIGHUP: the configuration is read again");
+                    reload.send_replace(Some(Arc::new(config)));
+                }
+                Err(problem) => {
+                    error!("SIGHUP: the configuration stays as it was: {problem}");
+                }
+            },
+        }
     }
     stop.send_replace(Stop::Drain);
     tokio::select! {

@@ -6,28 +6,35 @@
 
 mod error;
 mod prepare;
+mod reload;
 mod sink;
+mod tables;
+mod watch;
 
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{oneshot, watch as channel};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 pub use crate::delivery::Stop;
 pub use error::DaemonError;
+pub use watch::Reload;
 
 use crate::capture::{
-    CaptureError, Progress, ReplicationOptions, RowFilters, Source, StartPoint, run_replication,
+    CaptureError, Progress, ReplicationOptions, Source, StartPoint, run_replication,
 };
-use crate::config::{Config, SourceConfig, TableConfig};
+use crate::config::{Config, SourceConfig};
 use crate::delivery::{DeliveryError, Dispatcher, EndpointOptions};
 use crate::journal::{Journal, JournalOptions, JournalWriter};
 
+use reload::Fixed;
 use sink::{JournalSink, RulesParts};
+use tables::Tables;
+use watch::Watcher;
 
 /// How often it is looked whether the journal can still be written at all.
 const WRITER_LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
@@ -39,6 +46,8 @@ pub struct RunOptions {
     pub accept_gap: bool,
     /// Endpoints, by name, to be enabled again that answered 410 or were disabled otherwise.
     pub enable: Vec<String>,
+    /// New configurations, whose tables are taken over while the daemon runs.
+    pub reload: Option<Reload>,
 }
 
 /// Runs until `stop` says otherwise, or until something happens that only a person can mend.
@@ -51,7 +60,7 @@ pub struct RunOptions {
 pub async fn run(
     config: Config,
     options: RunOptions,
-    stop: watch::Receiver<Stop>,
+    stop: channel::Receiver<Stop>,
 ) -> Result<(), DaemonError> {
     let (journal, writer) = Journal::open(JournalOptions {
         retain: config.journal.retain,
@@ -73,13 +82,14 @@ pub async fn run(
         "walhook {}",
         env!("CARGO_PKG_VERSION")
     );
+    let (fixed, tables) = (Fixed::of(&config), Arc::new(Tables::new(config.tables)));
     enable(&options.enable, &config.endpoints, &journal).await?;
     let dispatchers = Dispatchers::start(config.endpoints, &journal).await?;
-    let capture = start_capture(&config.source, &config.tables, &options, &journal)?;
-    let look = prepare::warn_of_silent_tables(config.source, config.tables);
-    let look = tokio::spawn(look);
+    let capture = start_capture(&config.source, &tables, options.accept_gap, &journal)?;
+    let watcher = Watcher::new(config.source, tables, fixed);
+    let watcher = tokio::spawn(watcher.run(options.reload));
     let ended = Running { journal, capture, dispatchers, writer, grace }.until_stopped(stop).await;
-    look.abort();
+    watcher.abort();
     ended
 }
 
@@ -100,7 +110,7 @@ impl Running {
     /// 4. the end of the journal's writer, which nobody else notices while nothing happens.
     ///
     /// Then stops everything in order.
-    async fn until_stopped(mut self, mut stop: watch::Receiver<Stop>) -> Result<(), DaemonError> {
+    async fn until_stopped(mut self, mut stop: channel::Receiver<Stop>) -> Result<(), DaemonError> {
         let mut captured = None;
         let ended = tokio::select! {
             biased;
@@ -172,20 +182,20 @@ struct RunningCapture {
 
 fn start_capture(
     source: &SourceConfig,
-    tables: &[TableConfig],
-    options: &RunOptions,
+    tables: &Arc<Tables>,
+    accept_gap: bool,
     journal: &Journal,
 ) -> Result<RunningCapture, DaemonError> {
     let replication = ReplicationOptions {
         connection: source.connection.clone(),
         slot: source.slot.clone(),
         publication: source.publication.clone(),
-        filters: Arc::new(RowFilters::new(tables.iter().map(TableConfig::row_filter).collect())),
+        filters: Arc::clone(tables.filters()),
         origin: source.origin,
-        accept_gap: options.accept_gap,
+        accept_gap,
     };
     let rules = RulesParts {
-        tables: tables.iter().map(|table| table.rule.clone()).collect(),
+        tables: Arc::clone(tables),
         int8_as_string: source.int8_as_string,
         replace_invalid_utf8: source.replace_invalid_utf8,
     };
@@ -242,7 +252,7 @@ fn start_point(journal: &Journal) -> Option<StartPoint> {
 }
 
 struct Dispatchers {
-    stop: watch::Sender<Stop>,
+    stop: channel::Sender<Stop>,
     tasks: FuturesUnordered<JoinHandle<Result<(), DeliveryError>>>,
 }
 
@@ -251,7 +261,7 @@ impl Dispatchers {
         endpoints: Vec<EndpointOptions>,
         journal: &Journal,
     ) -> Result<Dispatchers, DaemonError> {
-        let stop = watch::Sender::new(Stop::Run);
+        let stop = channel::Sender::new(Stop::Run);
         let tasks = FuturesUnordered::new();
         for endpoint in endpoints {
             let dispatcher = Dispatcher::start(endpoint, journal.clone()).await?;

@@ -1,15 +1,13 @@
-//! The database at the start: what `walhook setup` does, where the configuration says so, and a look
-//! for tables that would stay silent.
+//! The database at the first start: what `walhook setup` does, where the configuration says so.
 
 use std::time::Duration;
 
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::config::{SourceConfig, TableConfig};
 use crate::postgres::connection::connect;
-use crate::postgres::error::PgError;
 use crate::source::setup::setup;
-use crate::source::{Finding, Progress, SourceError, SourceOptions, check, failover};
+use crate::source::{Finding, Progress, SourceError, SourceOptions, failover};
 
 use super::error::DaemonError;
 
@@ -46,40 +44,15 @@ pub(super) async fn source(
     Ok(())
 }
 
-/// Warns of every table of the configuration whose changes will not come: the stream itself has no
-/// word for a name that does not exist, or that the publication leaves out. The daemon goes on, for
-/// the sake of the other tables.
-pub(super) async fn warn_of_silent_tables(source: SourceConfig, tables: Vec<TableConfig>) {
-    let options = source.options(&tables);
-    loop {
-        match silent_tables(&source, &options).await {
-            Ok(findings) => {
-                for Finding { subject, sentence, remedy, .. } in findings {
-                    warn!(remedy, "{subject} {sentence}");
-                }
-                return;
-            }
-            // Capture says itself that it waits.
-            Err(error) if error.is_retryable() => tokio::time::sleep(RETRY_EVERY).await,
-            Err(error) => return debug!("could not look for the tables: {error}"),
-        }
-    }
-}
-
-async fn silent_tables(
-    source: &SourceConfig,
-    options: &SourceOptions,
-) -> Result<Vec<Finding>, PgError> {
-    let client = connect(&source.connection).await?;
-    check::missing_changes(&client, options).await
-}
-
 async fn once(source: &SourceConfig, options: &SourceOptions) -> Result<(), SourceError> {
     let client = connect(&source.connection).await?;
     let watcher = connect(&source.connection).await?;
     let mut report = |progress| match progress {
         Progress::Done(step) => info!(sql = step.sql, "setup {}", step.reason),
         Progress::Present(_) => {}
+        Progress::Note(Finding { subject, sentence, remedy, .. }) => {
+            warn!(remedy, "{subject} {sentence}");
+        }
         Progress::Waiting(whom) => warn!("setup waits: {whom}"),
     };
     setup(&client, &watcher, options, WAIT, &mut report).await?;

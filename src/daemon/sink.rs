@@ -1,13 +1,15 @@
 //! From capture to the journal: applies the event rules and hands batches over.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::capture::{Change, ChangeSink, Position, Source, Transaction};
-use crate::event::{EventBatch, EventRules, RulesOptions, TableRule};
+use crate::event::{EventBatch, EventRules, RulesOptions};
 use crate::journal::{Append, Checkpoint, Journal, SourceIdentity};
 use crate::postgres::lsn::Lsn;
 
 use super::error::DaemonError;
+use super::tables::Tables;
 
 /// Enough for one journal transaction: more would make outcomes of deliveries wait behind it.
 const FULL_EVENTS: usize = 256;
@@ -21,7 +23,7 @@ const ROOM_STEP: Duration = Duration::from_secs(1);
 
 /// What the rules need besides the source's identity, which only the connection tells.
 pub(super) struct RulesParts {
-    pub(super) tables: Vec<TableRule>,
+    pub(super) tables: Arc<Tables>,
     pub(super) int8_as_string: bool,
     pub(super) replace_invalid_utf8: bool,
 }
@@ -31,6 +33,9 @@ pub(super) struct JournalSink {
     slot: String,
     parts: RulesParts,
     rules: Option<EventRules>,
+    source: Option<Source>,
+    /// Of the tables that `rules` are made of.
+    generation: u64,
     batch: EventBatch,
     /// What was given to the journal and didn't find room yet.
     waiting: Option<Append>,
@@ -49,6 +54,8 @@ impl JournalSink {
             slot,
             parts,
             rules: None,
+            source: None,
+            generation: 0,
             batch: EventBatch::default(),
             waiting: None,
             position: checkpoint.as_ref().map(|stored| stored.position).unwrap_or_default(),
@@ -60,6 +67,23 @@ impl JournalSink {
 
     fn place(&self) -> Checkpoint {
         Checkpoint { position: self.position, resume_lsn: self.resume_lsn }
+    }
+
+    /// Takes the tables that are in force now. A transaction is told by one set of rules, whatever
+    /// happens to the configuration meanwhile.
+    fn make_rules(&mut self) {
+        let Some(source) = &self.source else { return };
+        self.generation = self.parts.tables.generation();
+        self.rules = Some(EventRules::new(RulesOptions {
+            system_identifier: source.system_identifier,
+            database_oid: source.database_oid,
+            database: source.database.clone(),
+            capture: "replication",
+            tables: self.parts.tables.rules(),
+            int8_as_string: self.parts.int8_as_string,
+            replace_invalid_utf8: self.parts.replace_invalid_utf8,
+            message_prefix: "walhook".to_owned(),
+        }));
     }
 
     /// Replaces a stored position, which may be ahead of the stream. Until that is durable, the
@@ -94,16 +118,8 @@ impl ChangeSink for JournalSink {
         if self.journal.checkpoint().is_some_and(is_ahead) {
             self.start_afresh()?;
         }
-        self.rules = Some(EventRules::new(RulesOptions {
-            system_identifier: source.system_identifier,
-            database_oid: source.database_oid,
-            database: source.database.clone(),
-            capture: "replication",
-            tables: self.parts.tables.clone(),
-            int8_as_string: self.parts.int8_as_string,
-            replace_invalid_utf8: self.parts.replace_invalid_utf8,
-            message_prefix: "walhook".to_owned(),
-        }));
+        self.source = Some(source.clone());
+        self.make_rules();
         let identity = SourceIdentity {
             system_identifier: source.system_identifier,
             database_oid: source.database_oid,
@@ -123,6 +139,10 @@ impl ChangeSink for JournalSink {
         position: Position,
         change: &Change<'_>,
     ) -> Result<(), DaemonError> {
+        let begins = position.commit_lsn != self.position.commit_lsn;
+        if begins && self.generation != self.parts.tables.generation() {
+            self.make_rules();
+        }
         let Some(rules) = self.rules.as_mut() else {
             return Err(DaemonError::internal("a change came before its source was known"));
         };
@@ -181,8 +201,8 @@ mod tests {
     }
 
     fn sink(journal: &Journal) -> JournalSink {
-        let parts =
-            RulesParts { tables: Vec::new(), int8_as_string: false, replace_invalid_utf8: false };
+        let tables = Arc::new(Tables::new(Vec::new()));
+        let parts = RulesParts { tables, int8_as_string: false, replace_invalid_utf8: false };
         JournalSink::new(journal.clone(), "walhook".to_owned(), parts)
     }
 

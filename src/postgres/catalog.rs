@@ -222,6 +222,15 @@ pub struct TableInfo {
     /// Whether generated columns are part of the replica identity (of any partition's), and if so,
     /// whether all of these are stored.
     pub identity_generated: Option<GeneratedKind>,
+    /// Whether old rows are told in full (REPLICA IDENTITY FULL); of a partitioned table, those of
+    /// any partition.
+    pub identity_full: bool,
+    /// The columns old rows always contain; of a partitioned table, in every partition there is and
+    /// in those to come.
+    pub identity_columns: Vec<String>,
+    /// The columns that some replica identity other than FULL is made of: what a column list has to
+    /// contain.
+    pub identity_keys: Vec<String>,
     /// Whether the role may act as its owner, which publishing it takes.
     pub owned: bool,
     /// Its owner.
@@ -326,6 +335,15 @@ fn table(row: &Row) -> Result<TableInfo, PgError> {
         (_, true) => TableKind::Leaf,
         (_, false) => TableKind::Ordinary,
     };
+    let primary_key: Vec<String> = row.try_get("primary_key")?;
+    let mut identity_columns: Vec<String> = row.try_get("identity_columns")?;
+    if kind == TableKind::Partitioned {
+        // a partition to come has the root's primary key and nothing else for certain
+        if row.try_get::<_, i64>("relations")? == 0 {
+            identity_columns.clone_from(&primary_key);
+        }
+        identity_columns.retain(|column| primary_key.contains(column));
+    }
     Ok(TableInfo {
         oid: row.try_get("oid")?,
         schema: row.try_get("schema")?,
@@ -346,11 +364,14 @@ fn table(row: &Row) -> Result<TableInfo, PgError> {
         identity_generated: row
             .try_get::<_, Option<&str>>("identity_generated")?
             .and_then(GeneratedKind::of),
+        identity_full: row.try_get("identity_full")?,
+        identity_columns,
+        identity_keys: row.try_get("identity_keys")?,
         owned: row.try_get("owned")?,
         owner: row.try_get("owner")?,
         has_children: row.try_get("has_children")?,
         primary_key_deferrable: row.try_get("primary_key_deferrable")?,
-        primary_key: row.try_get("primary_key")?,
+        primary_key,
         columns: Vec::new(),
         ancestors: row.try_get("ancestors")?,
         published_in: row.try_get("published_in")?,

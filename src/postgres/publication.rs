@@ -25,12 +25,8 @@ pub struct PublicationInfo {
     pub via_root: bool,
     /// `publish_generated_columns = stored`: generated columns are sent, too (18 and newer).
     pub generated_stored: bool,
-    /// The tables it names, as schema and name; a partition comes with its root and is not listed.
-    pub tables: Vec<(String, String)>,
-    /// Those of `tables` with a row filter (15 and newer).
-    pub row_filtered: Vec<(String, String)>,
-    /// Those of `tables` with a column list (15 and newer).
-    pub column_listed: Vec<(String, String)>,
+    /// The tables it names; a partition comes with its root and is not listed.
+    pub tables: Vec<PublishedTable>,
     /// The schemas it names as a whole (15 and newer).
     pub schemas: Vec<String>,
     /// Its owner.
@@ -39,13 +35,38 @@ pub struct PublicationInfo {
     pub owned: bool,
 }
 
+/// A table that a publication names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishedTable {
+    /// The oid of this entry: another one as soon as the table is added anew.
+    pub oid: u32,
+    /// The table's schema.
+    pub schema: String,
+    /// The table's name.
+    pub name: String,
+    /// The row filter, as the server writes it (15 and newer).
+    pub filter: Option<String>,
+    /// The column list, in the table's order (15 and newer).
+    pub columns: Option<Vec<String>>,
+}
+
 impl PublicationInfo {
+    /// What it says of the table, if it names it by itself.
+    pub fn table(&self, schema: &str, name: &str) -> Option<&PublishedTable> {
+        self.tables.iter().find(|table| table.schema == schema && table.name == name)
+    }
+
+    /// Whether it names single tables only, so that these can have row filters and column lists.
+    pub fn names_tables_only(&self) -> bool {
+        !self.all_tables && self.schemas.is_empty()
+    }
+
     /// Whether the table's changes are published under its own name: by name, by schema, or
     /// because all are.
     pub fn names(&self, schema: &str, table: &str) -> bool {
         self.all_tables
             || self.schemas.iter().any(|named| named == schema)
-            || contains(&self.tables, schema, table)
+            || self.table(schema, table).is_some()
     }
 
     /// Whether updates or deletes are published, and so need a replica identity.
@@ -65,11 +86,6 @@ impl PublicationInfo {
     }
 }
 
-/// Whether `tables` holds this one.
-pub(crate) fn contains(tables: &[(String, String)], schema: &str, table: &str) -> bool {
-    tables.iter().any(|(s, t)| s == schema && t == table)
-}
-
 /// The publication called `name`, if there is one.
 ///
 /// # Errors
@@ -77,6 +93,7 @@ pub(crate) fn contains(tables: &[(String, String)], schema: &str, table: &str) -
 pub async fn publication(client: &Client, name: &str) -> Result<Option<PublicationInfo>, PgError> {
     const SQL: &str = include_str!("../../sql/catalog_publication.sql");
     const TABLES: &str = include_str!("../../sql/catalog_publication_tables.sql");
+    const TABLES_15: &str = include_str!("../../sql/catalog_publication_tables_15.sql");
     const SCHEMAS: &str = include_str!("../../sql/catalog_publication_schemas.sql");
     let failed =
         |error| PgError::query(format!("could not look up the publication {name:?}"), error);
@@ -86,16 +103,16 @@ pub async fn publication(client: &Client, name: &str) -> Result<Option<Publicati
     };
     let oid: u32 = row.try_get("oid")?;
     let version_num: i32 = row.try_get("version_num")?;
-    let (mut tables, mut row_filtered, mut column_listed) = (Vec::new(), Vec::new(), Vec::new());
-    for named in client.query_typed(TABLES, &[(&oid, Type::OID)]).await.map_err(failed)? {
-        let table: (String, String) = (named.try_get("schema")?, named.try_get("name")?);
-        if named.try_get("row_filter")? {
-            row_filtered.push(table.clone());
-        }
-        if named.try_get("column_list")? {
-            column_listed.push(table.clone());
-        }
-        tables.push(table);
+    let listing = if version_num >= 150_000 { TABLES_15 } else { TABLES };
+    let mut tables = Vec::new();
+    for named in client.query_typed(listing, &[(&oid, Type::OID)]).await.map_err(failed)? {
+        tables.push(PublishedTable {
+            oid: named.try_get("oid")?,
+            schema: named.try_get("schema")?,
+            name: named.try_get("name")?,
+            filter: named.try_get("row_filter")?,
+            columns: named.try_get("column_list")?,
+        });
     }
     let mut schemas = Vec::new();
     if version_num >= 150_000 {
@@ -113,50 +130,119 @@ pub async fn publication(client: &Client, name: &str) -> Result<Option<Publicati
         via_root: row.try_get("via_root")?,
         generated_stored: row.try_get("generated_stored")?,
         tables,
-        row_filtered,
-        column_listed,
         schemas,
         owner: row.try_get("owner")?,
         owned: row.try_get("owned")?,
     }))
 }
 
-/// The statement that creates a publication of `tables` with all actions.
+/// What a publication is to contain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// Every table, those to come as well.
+    pub all_tables: bool,
+    /// Every table of these schemas, those to come as well (15 and newer).
+    pub schemas: Vec<String>,
+    /// Single tables.
+    pub tables: Vec<TableScope>,
+    /// Whether stored generated columns are published (18 and newer).
+    pub generated: bool,
+}
+
+/// What a publication is to contain of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableScope {
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// Which columns; none means all (15 and newer).
+    pub columns: Option<Vec<String>>,
+    /// Which rows, as an SQL expression; none means all (15 and newer).
+    pub filter: Option<String>,
+}
+
+impl TableScope {
+    /// All of a table.
+    pub fn all(schema: impl Into<String>, name: impl Into<String>) -> TableScope {
+        TableScope { schema: schema.into(), name: name.into(), columns: None, filter: None }
+    }
+
+    /// As a publication names it. `ONLY` leaves inheritance children out: their rows would arrive
+    /// under names nobody asked for, and publishing a child without a replica identity would make
+    /// the application's updates of it fail.
+    fn sql(&self) -> String {
+        let mut sql = format!("ONLY {}", quote_table(&self.schema, &self.name));
+        if let Some(columns) = &self.columns {
+            let columns: Vec<_> = columns.iter().map(|column| quote_ident(column)).collect();
+            sql.push_str(&format!(" ({})", columns.join(", ")));
+        }
+        if let Some(filter) = &self.filter {
+            sql.push_str(&format!(" WHERE {}", parenthesized(filter)));
+        }
+        sql
+    }
+}
+
+/// An expression in parentheses of its own; a comment at its end must not swallow the closing one.
+pub fn parenthesized(expression: &str) -> String {
+    if expression.contains("--") {
+        format!("(\n{expression}\n)")
+    } else {
+        format!("({expression})")
+    }
+}
+
+/// The statement that creates a publication with all actions.
 ///
 /// Rows of partitions are published under the partitioned table's name, which is the name a
-/// configuration gives. `ONLY` leaves inheritance children out: their rows would arrive under names
-/// nobody asked for, and publishing a child without a replica identity would make the
-/// application's updates of it fail.
-pub fn create_publication_sql(name: &str, tables: &[(String, String)]) -> String {
+/// configuration gives.
+pub fn create_publication_sql(name: &str, scope: &Scope) -> String {
+    let mut parts = Vec::new();
+    if scope.all_tables {
+        parts.push("ALL TABLES".to_owned());
+    } else {
+        parts.extend(schema_list(&scope.schemas));
+        parts.extend(table_list(&scope.tables));
+    }
     let mut sql = format!("CREATE PUBLICATION {}", quote_ident(name));
-    if !tables.is_empty() {
-        sql.push_str(" FOR TABLE ");
-        sql.push_str(&table_list(tables));
+    if !parts.is_empty() {
+        sql.push_str(&format!(" FOR {}", parts.join(", ")));
     }
     sql.push_str(
-        " WITH (publish = 'insert, update, delete, truncate', publish_via_partition_root = true)",
+        " WITH (publish = 'insert, update, delete, truncate', publish_via_partition_root = true",
     );
+    sql.push_str(if scope.generated { ", publish_generated_columns = stored)" } else { ")" });
     sql
 }
 
-/// The statements that make `current` cover `tables` too; none when it does. What else it
-/// publishes, and which actions, is left as it is.
-pub fn alter_publication_sql(
-    current: &PublicationInfo,
-    tables: &[(String, String)],
-    needs_via_root: bool,
-) -> Vec<String> {
-    let name = quote_ident(&current.name);
-    let mut statements = Vec::new();
-    let missing: Vec<_> = tables.iter().filter(|(s, t)| !current.names(s, t)).cloned().collect();
-    if !missing.is_empty() {
-        statements.push(format!("ALTER PUBLICATION {name} ADD TABLE {}", table_list(&missing)));
-    }
-    if needs_via_root && !current.via_root {
-        statements
-            .push(format!("ALTER PUBLICATION {name} SET (publish_via_partition_root = true)"));
-    }
-    statements
+/// The statement that adds tables.
+pub fn add_tables_sql(name: &str, tables: &[TableScope]) -> String {
+    let list = table_list(tables).unwrap_or_default();
+    format!("ALTER PUBLICATION {} ADD {list}", quote_ident(name))
+}
+
+/// The statement that adds schemas as a whole.
+pub fn add_schemas_sql(name: &str, schemas: &[String]) -> String {
+    let list = schema_list(schemas).unwrap_or_default();
+    format!("ALTER PUBLICATION {} ADD {list}", quote_ident(name))
+}
+
+/// The statements that give a table of the publication another row filter or column list: in one
+/// transaction, so that no row falls between them.
+pub fn replace_table_sql(name: &str, table: &TableScope) -> String {
+    let name = quote_ident(name);
+    let only = quote_table(&table.schema, &table.name);
+    format!(
+        "BEGIN;\nALTER PUBLICATION {name} DROP TABLE ONLY {only};\n\
+         ALTER PUBLICATION {name} ADD TABLE {};\nCOMMIT",
+        table.sql()
+    )
+}
+
+/// The statement that lets rows of partitions come under their root's name.
+pub fn via_root_sql(name: &str) -> String {
+    format!("ALTER PUBLICATION {} SET (publish_via_partition_root = true)", quote_ident(name))
 }
 
 /// The statement that drops a publication.
@@ -164,65 +250,52 @@ pub fn drop_publication_sql(name: &str) -> String {
     format!("DROP PUBLICATION IF EXISTS {}", quote_ident(name))
 }
 
-fn table_list(tables: &[(String, String)]) -> String {
-    let quoted: Vec<_> =
-        tables.iter().map(|(s, t)| format!("ONLY {}", quote_table(s, t))).collect();
-    quoted.join(", ")
+fn table_list(tables: &[TableScope]) -> Option<String> {
+    let tables: Vec<_> = tables.iter().map(TableScope::sql).collect();
+    (!tables.is_empty()).then(|| format!("TABLE {}", tables.join(", ")))
+}
+
+fn schema_list(schemas: &[String]) -> Option<String> {
+    let schemas: Vec<_> = schemas.iter().map(|schema| quote_ident(schema)).collect();
+    (!schemas.is_empty()).then(|| format!("TABLES IN SCHEMA {}", schemas.join(", ")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn tables(names: &[&str]) -> Vec<(String, String)> {
-        names.iter().map(|name| ("public".to_owned(), (*name).to_owned())).collect()
-    }
-
-    fn existing(names: &[&str]) -> PublicationInfo {
-        PublicationInfo {
-            name: "wal\"hook".to_owned(),
-            all_tables: false,
-            insert: true,
-            update: true,
-            delete: true,
-            truncate: false,
-            via_root: false,
-            generated_stored: false,
-            tables: tables(names),
-            row_filtered: Vec::new(),
-            column_listed: Vec::new(),
-            schemas: Vec::new(),
-            owner: "postgres".to_owned(),
-            owned: true,
-        }
-    }
-
     #[test]
     fn creation_names_every_table() {
+        let tables = vec![
+            TableScope::all("public", "a"),
+            TableScope {
+                columns: Some(vec!["id".into(), "q\"".into()]),
+                filter: Some("x = 1 -- one".into()),
+                ..TableScope::all("public", "b\"c")
+            },
+        ];
+        let scope = Scope { tables, ..Scope::default() };
         assert_eq!(
-            create_publication_sql("p", &tables(&["a", "b\"c"])),
+            create_publication_sql("p", &scope),
             "CREATE PUBLICATION \"p\" FOR TABLE ONLY \"public\".\"a\", ONLY \"public\".\"b\"\"c\" \
+             (\"id\", \"q\"\"\") WHERE (\nx = 1 -- one\n) \
              WITH (publish = 'insert, update, delete, truncate', publish_via_partition_root = true)"
         );
-        assert!(!create_publication_sql("p", &[]).contains("FOR"));
+        assert!(!create_publication_sql("p", &Scope::default()).contains("FOR"));
+        let scope = Scope { schemas: vec!["s".into()], generated: true, ..scope };
+        let sql = create_publication_sql("p", &scope);
+        assert!(sql.contains("FOR TABLES IN SCHEMA \"s\", TABLE ONLY \"public\".\"a\""), "{sql}");
+        assert!(sql.ends_with("publish_generated_columns = stored)"), "{sql}");
+        let scope = Scope { all_tables: true, ..scope };
+        assert!(create_publication_sql("p", &scope).contains("FOR ALL TABLES WITH"));
     }
 
     #[test]
-    fn alteration_adds_what_is_missing_only() {
+    fn a_table_is_replaced_in_one_transaction() {
         assert_eq!(
-            alter_publication_sql(&existing(&["a"]), &tables(&["a", "b"]), true),
-            [
-                "ALTER PUBLICATION \"wal\"\"hook\" ADD TABLE ONLY \"public\".\"b\"",
-                "ALTER PUBLICATION \"wal\"\"hook\" SET (publish_via_partition_root = true)"
-            ]
+            replace_table_sql("wal\"hook", &TableScope::all("s", "t")),
+            "BEGIN;\nALTER PUBLICATION \"wal\"\"hook\" DROP TABLE ONLY \"s\".\"t\";\n\
+             ALTER PUBLICATION \"wal\"\"hook\" ADD TABLE ONLY \"s\".\"t\";\nCOMMIT"
         );
-        assert!(alter_publication_sql(&existing(&["a"]), &tables(&["a"]), false).is_empty());
-        let schema = PublicationInfo { schemas: vec!["public".to_owned()], ..existing(&[]) };
-        assert!(alter_publication_sql(&schema, &tables(&["a"]), false).is_empty());
-    }
-
-    #[test]
-    fn actions_left_out_are_named() {
-        assert_eq!(existing(&[]).missing_actions(), ["truncate"]);
     }
 }

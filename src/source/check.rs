@@ -1,6 +1,8 @@
 //! `check`: one finding a fact, with what to do about it.
 
+mod patterns;
 pub(super) mod publication;
+mod rows;
 pub(super) mod server;
 pub(super) mod slot;
 pub(super) mod tables;
@@ -8,7 +10,7 @@ pub(super) mod tables;
 use tokio_postgres::Client;
 
 use super::facts::{Facts, gather};
-use super::{Finding, Severity, SourceOptions};
+use super::{Finding, SourceOptions};
 use crate::postgres::catalog::{OLDEST_VERSION_NUM, server_version_num};
 use crate::postgres::error::PgError;
 use crate::postgres::replication::ReplicationClient;
@@ -60,26 +62,6 @@ pub async fn check(client: &Client, options: &SourceOptions) -> Result<Vec<Findi
         return Ok(vec![finding]);
     }
     Ok(judge(&gather(client, options).await?, options))
-}
-
-/// What keeps changes of the named tables from coming, or from being told whole: tables that do not
-/// exist or cannot be published, a replica identity that leaves out the key, and what the
-/// publication lacks. Empty if all is well.
-///
-/// # Errors
-/// Fails when the server cannot be asked.
-pub async fn missing_changes(
-    client: &Client,
-    options: &SourceOptions,
-) -> Result<Vec<Finding>, PgError> {
-    if let Some(finding) = too_old(client).await? {
-        return Ok(vec![finding]);
-    }
-    let facts = gather(client, options).await?;
-    let mut findings = tables::tables(&facts, options);
-    findings.extend(publication::publication(&facts, options));
-    findings.retain(|finding| finding.severity >= Severity::Warning);
-    Ok(findings)
 }
 
 /// The finding that ends everything: on an older server the catalog cannot even be read.

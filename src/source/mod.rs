@@ -10,16 +10,21 @@ pub mod check;
 mod error;
 mod facts;
 pub mod failover;
+mod filter;
 mod finding;
 mod plan;
 mod run;
 pub mod setup;
 pub mod status;
+mod target;
 pub mod teardown;
+pub mod watch;
+mod wish;
 
 pub(crate) use advice::bytes;
 pub use error::SourceError;
 pub use facts::{Facts, gather};
+pub use filter::{FilterFacts, Form};
 pub use finding::{Finding, Severity};
 pub use plan::{Plan, Progress, Step};
 

@@ -33,6 +33,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What is already as it should be.
     pub present: Vec<String>,
+    /// What else whoever sets up should know.
+    pub notes: Vec<Finding>,
     /// Another session is doing the rest right now: who, and what.
     pub pending: Option<String>,
 }
@@ -44,6 +46,8 @@ pub enum Progress {
     Done(Step),
     /// Something was already as it should be.
     Present(String),
+    /// Something to know that stands in nobody's way.
+    Note(Finding),
     /// A step waits for somebody: whom.
     Waiting(String),
 }

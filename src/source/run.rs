@@ -46,6 +46,10 @@ impl<'a> Runner<'a> {
         let timeout_ms = self.wait.as_millis().clamp(1, 1_000_000_000);
         self.plain(&format!("SET lock_timeout = {timeout_ms}"), "could not limit the wait").await?;
         let result = self.watched(step, pid, report).await;
+        if result.is_err() {
+            // of a step that is a transaction; else the server only warns that there is none
+            let _ = self.client.batch_execute("ROLLBACK").await;
+        }
         // the client may be used for something else afterwards; a lost connection already shows
         // in `result`
         let reset = self.plain("RESET lock_timeout", "could not lift the limit of the wait").await;

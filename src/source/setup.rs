@@ -18,6 +18,7 @@ use crate::postgres::error::PgError;
 use crate::postgres::publication::{PublicationInfo, create_publication_sql};
 use crate::postgres::slot::create_slot_sql;
 use crate::source::advice::{list, shown, shown_table};
+use crate::source::wish::{self, scope};
 
 /// How often a plan is made again because another session was quicker.
 const ROUNDS: u32 = 8;
@@ -78,6 +79,7 @@ pub async fn setup(
         match plan.pending {
             None => {
                 plan.present.into_iter().for_each(|present| report(Progress::Present(present)));
+                plan.notes.into_iter().for_each(|note| report(Progress::Note(note)));
                 return Ok(());
             }
             Some(pending) if Instant::now() >= runner.deadline => {
@@ -122,6 +124,8 @@ fn plan_from(facts: &Facts, options: &SourceOptions) -> Plan {
             }
         }
     }
+    plan.notes = tables::worth_saying(facts, options);
+    plan.notes.extend(publication::whole(facts, options).into_iter().filter(|f| !f.is_error()));
     plan.blocked.retain(Finding::is_error);
     plan
 }
@@ -131,9 +135,17 @@ fn new_publication(facts: &Facts, options: &SourceOptions, plan: &mut Plan) {
     if facts.slot.is_some() {
         plan.blocked.push(publication::behind_the_slot(options));
     }
-    let tables = publication::publishable(facts, options);
-    let names: Vec<String> = tables.iter().map(|(s, n)| shown_table(s, n)).collect();
-    let sql = create_publication_sql(&options.publication, &tables);
+    let scope = scope(facts, options);
+    let mut names: Vec<String> =
+        scope.schemas.iter().map(|s| format!("all of {}", shown(s))).collect();
+    names.extend(scope.tables.iter().map(|t| shown_table(&t.schema, &t.name)));
+    if scope.all_tables {
+        names = vec!["all tables".to_owned()];
+    } else if names.is_empty() {
+        names = vec!["no table yet".to_owned()];
+    }
+    let sql = create_publication_sql(&options.publication, &scope);
+    plan.blocked.extend(publication::whole(facts, options));
     plan.blocked.extend(on_a_standby(facts, options, &sql));
     plan.blocked.extend(publication::creation_privileges(facts, options));
     let reason = format!("create the publication {name} of {}", list(&names, 5));
@@ -147,21 +159,16 @@ fn existing_publication(
     plan: &mut Plan,
 ) {
     let name = shown(&options.publication);
-    let statements = publication::changes(facts, options, existing);
-    if statements.is_empty() {
+    plan.blocked.extend(publication::whole(facts, options));
+    let steps = wish::steps(facts, options, existing, &|_| true);
+    if steps.is_empty() {
         plan.present.push(format!("the publication {name} exists and has the tables"));
         return;
     }
+    let statements: Vec<&str> = steps.iter().map(|step| &*step.sql).collect();
     plan.blocked.extend(on_a_standby(facts, options, &statements.join("; ")));
     plan.blocked.extend(publication::change_privileges(facts, options, existing));
-    for sql in statements {
-        let reason = if sql.contains(" ADD TABLE ") {
-            format!("add what is missing to the publication {name}")
-        } else {
-            format!("let the publication {name} send partitions' rows under their root's name")
-        };
-        plan.steps.push(Step { sql, reason });
-    }
+    plan.steps.extend(steps);
 }
 
 /// A standby is read-only, and takes its publications from the primary.

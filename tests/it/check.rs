@@ -13,13 +13,13 @@ use crate::setup::{options, set_up};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-async fn checked(database: &Database, options: &SourceOptions) -> Vec<Finding> {
+pub(crate) async fn checked(database: &Database, options: &SourceOptions) -> Vec<Finding> {
     check::check(&database.client().await, options).await.unwrap()
 }
 
 /// The one finding of this severity whose sentence holds `words`; its remedy holds `remedy`.
 #[track_caller]
-fn assert_found(findings: &[Finding], severity: Severity, words: &str, remedy: &str) {
+pub(crate) fn assert_found(findings: &[Finding], severity: Severity, words: &str, remedy: &str) {
     let mut found = findings.iter().filter(|finding| finding.sentence.contains(words));
     let finding = found.next().unwrap_or_else(|| panic!("{words:?} in {findings:#?}"));
     assert_eq!((finding.severity, found.next()), (severity, None), "{finding:?}");
@@ -27,7 +27,7 @@ fn assert_found(findings: &[Finding], severity: Severity, words: &str, remedy: &
     assert!(given.contains(remedy), "{finding:?}");
 }
 
-fn errors(findings: &[Finding]) -> Vec<&Finding> {
+pub(crate) fn errors(findings: &[Finding]) -> Vec<&Finding> {
     findings.iter().filter(|finding| finding.is_error()).collect()
 }
 

@@ -286,7 +286,7 @@ async fn tables_that_stay_silent_are_named_at_the_start() {
     let workspace = workspace.table("public.persons", "persons").table("public.later", "later");
     let daemon = workspace.start(&database).await;
     daemon.says("table public.persons does not exist", PATIENCE).await;
-    daemon.says("does not publish public.later", PATIENCE).await;
+    daemon.says("done: add public.later", PATIENCE).await;
     database.execute("insert into person values (1)").await;
     receiver.wait_for(1, PATIENCE).await;
     daemon.stop().await;

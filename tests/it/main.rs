@@ -14,6 +14,7 @@ mod hazards;
 mod hostile;
 mod origins;
 mod outage;
+mod publication;
 mod refusals;
 mod rendering;
 mod replication_client;

@@ -44,13 +44,13 @@ async fn tear_down(
     Ok(progress)
 }
 
-fn done(progress: &[Progress]) -> usize {
+pub(crate) fn done(progress: &[Progress]) -> usize {
     progress.iter().filter(|step| matches!(step, Progress::Done(_))).count()
 }
 
 async fn published(client: &Client, options: &SourceOptions) -> Vec<String> {
     let publication = publication(client, &options.publication).await.unwrap().unwrap();
-    publication.tables.into_iter().map(|(_, name)| name).collect()
+    publication.tables.into_iter().map(|table| table.name).collect()
 }
 
 #[tokio::test]

@@ -1,13 +1,15 @@
 //! Rules about the publication.
 
 use super::tables::{NAMES_SHOWN, subject, why_unusable};
-use crate::postgres::catalog::{Persistence, TableInfo, TableKind};
+use crate::postgres::catalog::TableInfo;
 use crate::postgres::publication::{
-    PublicationInfo, alter_publication_sql, create_publication_sql,
+    PublicationInfo, add_schemas_sql, add_tables_sql, create_publication_sql, via_root_sql,
 };
 use crate::postgres::sql::quote_ident;
 use crate::source::advice::{list, shown, shown_table};
-use crate::source::{Facts, Finding, SourceOptions};
+use crate::source::target::{FILTERS_SINCE, Target, Whole, targets};
+use crate::source::wish::{self, scope, uncovered};
+use crate::source::{Facts, Finding, Severity, SourceOptions};
 
 /// What Postgres keeps of a name; longer ones it cuts off, so that they are not found again.
 const MAX_NAME_BYTES: usize = 63;
@@ -19,17 +21,18 @@ pub(in crate::source) fn publication(facts: &Facts, options: &SourceOptions) -> 
     }
     let Some(publication) = &facts.publication else {
         let mut findings = vec![missing(facts, options)];
+        findings.extend(whole(facts, options));
         findings.extend(creation_privileges(facts, options));
         return findings;
     };
-    let mut findings = Vec::new();
+    let mut findings = whole(facts, options);
     let gaps = gaps(facts, options, publication);
-    if !gaps.is_empty() {
-        findings.extend(gaps);
+    if gaps.iter().any(Finding::is_error) {
         findings.extend(change_privileges(facts, options, publication));
     } else {
-        findings.extend(complete(options, publishable(facts, options).len()));
+        findings.extend(complete(facts, options));
     }
+    findings.extend(gaps);
     let missing_actions = publication.missing_actions();
     if !missing_actions.is_empty() {
         let sentence = format!("does not publish {}", missing_actions.join(", "));
@@ -38,14 +41,17 @@ pub(in crate::source) fn publication(facts: &Facts, options: &SourceOptions) -> 
             quote_ident(&publication.name)
         )));
     }
-    findings.extend(restrictions(options, publication));
+    findings.extend(restrictions(facts, options, publication));
     findings.extend(strangers(facts, options, publication));
     findings
 }
 
 /// That the tables are published, of those that can be; about the others there is nothing to praise.
-fn complete(options: &SourceOptions, publishable: usize) -> Option<Finding> {
-    let sentence = match (publishable, options.tables.len()) {
+fn complete(facts: &Facts, options: &SourceOptions) -> Option<Finding> {
+    let targets = targets(facts, options);
+    let named = targets.iter().filter(|target| target.is_named()).count();
+    let all = options.exact_names().len() + targets.len() - named;
+    let sentence = match (targets.len(), all) {
         (0, _) => return None,
         (1, 1) => "publishes the table".to_owned(),
         (count, all) if count == all => format!("publishes all {count} tables"),
@@ -81,7 +87,7 @@ fn missing(facts: &Facts, options: &SourceOptions) -> Finding {
     if options.create {
         return Finding::note(title, "does not exist yet; walhook creates it when it starts");
     }
-    let sql = create_publication_sql(&options.publication, &publishable(facts, options));
+    let sql = create_publication_sql(&options.publication, &scope(facts, options));
     Finding::error(title, "does not exist").fix(format!("walhook setup, or {sql};"))
 }
 
@@ -117,9 +123,96 @@ pub(in crate::source) fn creation_privileges(
             ),
         ));
     }
-    let sql = create_publication_sql(&options.publication, &publishable(facts, options));
-    findings.extend(ownership(facts, &publishable(facts, options), &sql));
+    let sql = create_publication_sql(&options.publication, &scope(facts, options));
+    let whole = Whole::of(options);
+    let tables = targets(facts, options);
+    let single = tables.iter().map(|target| target.table).filter(|t| !whole.covers(&t.schema));
+    findings.extend(ownership(facts, single, &sql));
     findings
+}
+
+/// Publishing schemas or everything as a whole: what keeps it from working, and whom it harms.
+pub(in crate::source) fn whole(facts: &Facts, options: &SourceOptions) -> Vec<Finding> {
+    let whole = Whole::of(options);
+    let server = &facts.server;
+    let mut findings = Vec::new();
+    for spec in options.tables.iter().filter(|spec| spec.whole) {
+        let subject = format!("tables {}", spec.pattern);
+        if !spec.pattern.is_everything() && spec.pattern.as_whole_schema().is_none() {
+            let sentence = "are no whole schema, so they cannot be published as one";
+            findings.push(Finding::error(subject, sentence).fix(
+                "leave `whole` out, or name a schema as in \"crm.*\", or everything: \"*.*\"",
+            ));
+        } else if !spec.pattern.is_everything() && server.version_num < FILTERS_SINCE {
+            let sentence = format!(
+                "cannot be published as a whole schema by PostgreSQL {} (15 can)",
+                server.version_num / 10_000
+            );
+            findings.push(Finding::error(subject, sentence).fix(
+                "leave `whole` out, so that tables are added one by one, or name everything: \"*.*\"",
+            ));
+        }
+    }
+    if whole.is_empty() {
+        return findings;
+    }
+    let name = &options.publication;
+    let (complete, sql) = match &facts.publication {
+        None => (false, create_publication_sql(name, &scope(facts, options))),
+        Some(publication) if publication.all_tables => (true, String::new()),
+        Some(_) if whole.all_tables => {
+            findings.push(
+                Finding::error(
+                    title(options),
+                    "is not FOR ALL TABLES, which the configuration asks for (whole = true) and no \
+                     ALTER PUBLICATION can make it",
+                )
+                .fix("leave `whole` out, or walhook teardown, then walhook setup"),
+            );
+            (true, String::new())
+        }
+        Some(publication) => {
+            let missing = wish::missing_schemas(options, publication);
+            (missing.is_empty(), add_schemas_sql(name, &missing))
+        }
+    };
+    if !complete && !server.role_superuser {
+        let what = if whole.all_tables { "all tables" } else { "whole schemas" };
+        let sentence = format!("may not publish {what}: only a superuser may");
+        findings.push(
+            Finding::error(format!("role {}", shown(&server.role)), sentence)
+                .fix(format!("leave `whole` out, or as a superuser: {sql};")),
+        );
+    }
+    findings.extend(harmed(facts, options, &whole));
+    findings
+}
+
+/// Tables whose updates fail, because they are published whatever their replica identity.
+fn harmed(facts: &Facts, options: &SourceOptions, whole: &Whole) -> Option<Finding> {
+    let publication = facts.publication.as_ref();
+    if publication.is_some_and(|publication| !publication.needs_identity()) {
+        return None;
+    }
+    let targets = targets(facts, options);
+    let mut harmed = targets.iter().map(|target| target.table);
+    let names: Vec<String> = harmed
+        .by_ref()
+        .filter(|table| !facts.takes_updates(table) && whole.covers(&table.schema))
+        .map(|table| shown_table(&table.schema, &table.name))
+        .collect();
+    if names.is_empty() {
+        return None;
+    }
+    let sentence = format!(
+        "publishes tables as a whole (whole = true), of which {} cannot be updated any more: the \
+         application's UPDATE and DELETE on it fail",
+        list(&names, NAMES_SHOWN)
+    );
+    Some(
+        Finding::warning(title(options), sentence)
+            .fix("give these tables a primary key or REPLICA IDENTITY FULL, or leave `whole` out"),
+    )
 }
 
 /// What changing the publication takes.
@@ -128,10 +221,12 @@ pub(in crate::source) fn change_privileges(
     options: &SourceOptions,
     publication: &PublicationInfo,
 ) -> Vec<Finding> {
-    let statements = changes(facts, options, publication).join("; ");
-    if statements.is_empty() {
+    let steps = wish::steps(facts, options, publication, &|_| true);
+    if steps.is_empty() {
         return Vec::new();
     }
+    let statements: Vec<String> = steps.into_iter().map(|step| step.sql).collect();
+    let statements = statements.join("; ");
     if !publication.owned {
         let sentence = format!(
             "may not change publication {}, which {} owns",
@@ -143,13 +238,20 @@ pub(in crate::source) fn change_privileges(
                 .fix(format!("as {}: {statements};", shown(&publication.owner))),
         ];
     }
-    ownership(facts, &uncovered(facts, options, publication), &statements)
+    let missing = uncovered(facts, options, publication);
+    let missing = missing.iter().map(|target| target.table);
+    let different = wish::differences(facts, options, publication);
+    let different = different.iter().map(|difference| difference.table);
+    ownership(facts, missing.chain(different), &statements)
 }
 
 /// Publishing a table takes owning it.
-fn ownership(facts: &Facts, tables: &[(String, String)], sql: &str) -> Vec<Finding> {
+fn ownership<'a>(
+    facts: &Facts,
+    tables: impl Iterator<Item = &'a TableInfo>,
+    sql: &str,
+) -> Vec<Finding> {
     let role = &facts.server.role;
-    let tables = tables.iter().filter_map(|(schema, name)| facts.table(schema, name));
     let foreign = tables.filter(|table| !table.owned);
     foreign
         .map(|table| {
@@ -164,81 +266,93 @@ fn ownership(facts: &Facts, tables: &[(String, String)], sql: &str) -> Vec<Findi
         .collect()
 }
 
-/// The statements that make the publication fit.
-pub(in crate::source) fn changes(
-    facts: &Facts,
-    options: &SourceOptions,
-    publication: &PublicationInfo,
-) -> Vec<String> {
-    let tables = uncovered(facts, options, publication);
-    alter_publication_sql(publication, &tables, needs_via_root(facts, options))
-}
-
-/// The tables whose rows do not come under their own name yet. A partition of a published table
-/// does, as long as rows come under their partitions' names.
-fn uncovered(
-    facts: &Facts,
-    options: &SourceOptions,
-    publication: &PublicationInfo,
-) -> Vec<(String, String)> {
-    let published = |table: &TableInfo| table.published_in.contains(&publication.name);
-    let mut tables = publishable(facts, options);
-    tables.retain(|(schema, name)| {
-        !publication.names(schema, name) && !facts.table(schema, name).is_some_and(published)
-    });
-    tables
-}
-
-/// The configured tables that a publication can name.
-pub(in crate::source) fn publishable(
-    facts: &Facts,
-    options: &SourceOptions,
-) -> Vec<(String, String)> {
-    let can = |(schema, name): &&(String, String)| {
-        facts.table(schema, name).is_some_and(|table| {
-            table.kind.is_publishable() && table.persistence == Persistence::Permanent
-        })
-    };
-    options.exact_names().iter().filter(can).cloned().collect()
-}
-
-fn needs_via_root(facts: &Facts, options: &SourceOptions) -> bool {
-    options.exact_names().iter().any(|(schema, name)| {
-        facts.table(schema, name).is_some_and(|table| table.kind == TableKind::Partitioned)
-    })
-}
-
 fn gaps(facts: &Facts, options: &SourceOptions, publication: &PublicationInfo) -> Vec<Finding> {
     let title = title(options);
     let mut findings = Vec::new();
-    for table in uncovered(facts, options, publication) {
-        let sentence = format!("does not publish {}", shown_table(&table.0, &table.1));
-        let sql = alter_publication_sql(publication, &[table], false).join("; ");
-        findings
-            .push(Finding::error(title.clone(), sentence).fix(format!("walhook setup, or {sql};")));
+    let setup = |sql: String| format!("walhook setup, or {sql};");
+    let schemas = wish::missing_schemas(options, publication);
+    if !schemas.is_empty() {
+        let names: Vec<String> = schemas.iter().map(|schema| shown(schema)).collect();
+        let sentence = format!("does not publish all of {}", list(&names, NAMES_SHOWN));
+        let sql = add_schemas_sql(&publication.name, &schemas);
+        findings.push(Finding::error(title.clone(), sentence).fix(setup(sql)));
     }
-    if needs_via_root(facts, options) && !publication.via_root {
-        let sql = alter_publication_sql(publication, &[], true).join("; ");
+    for target in uncovered(facts, options, publication) {
+        let (schema, name) = target.schema_and_name();
+        if schemas.iter().any(|whole| whole == schema) {
+            continue;
+        }
+        let sentence = format!("does not publish {}", shown_table(schema, name));
+        let sql = add_tables_sql(&publication.name, &[wish::wish(facts, options, &target)]);
+        findings.push(Finding::error(title.clone(), sentence).fix(setup(sql)));
+    }
+    if wish::needs_via_root(facts, options) && !publication.via_root {
         let sentence = "publishes rows of partitioned tables under their partitions' names, which \
                         the configuration does not name";
-        findings.push(Finding::error(title, sentence).fix(format!("walhook setup, or {sql};")));
+        let sql = via_root_sql(&publication.name);
+        findings.push(Finding::error(title.clone(), sentence).fix(setup(sql)));
+    }
+    for difference in wish::differences(facts, options, publication) {
+        let fix = setup(difference.step.sql);
+        findings.push(match difference.severity {
+            Severity::Error => Finding::error(title.clone(), difference.sentence).fix(fix),
+            _ => Finding::note(title.clone(), difference.sentence).fix(fix),
+        });
     }
     findings
 }
 
-fn restrictions(options: &SourceOptions, publication: &PublicationInfo) -> Vec<Finding> {
-    let restricted = |tables: &[(String, String)], what: &str| {
-        let wanted = options.exact_names();
-        let tables = tables.iter().filter(|table| wanted.contains(table));
-        let names: Vec<String> = tables.map(|(s, n)| shown_table(s, n)).collect();
-        (!names.is_empty()).then(|| {
-            let sentence = format!("has a {what} for {}", list(&names, NAMES_SHOWN));
-            Finding::note(title(options), sentence)
-        })
+/// Row filters and column lists of the publication: those nobody asked for, and what walhook's own
+/// mean for whoever changes the tables.
+fn restrictions(
+    facts: &Facts,
+    options: &SourceOptions,
+    publication: &PublicationInfo,
+) -> Vec<Finding> {
+    let targets = targets(facts, options);
+    let named = |restricted: &dyn Fn(&Target<'_>) -> bool| -> Option<String> {
+        let tables = targets.iter().filter(|target| restricted(target));
+        let names: Vec<String> =
+            tables.map(|t| shown_table(&t.table.schema, &t.table.name)).collect();
+        (!names.is_empty()).then(|| list(&names, NAMES_SHOWN))
     };
-    let rows = restricted(&publication.row_filtered, "row filter");
-    let columns = restricted(&publication.column_listed, "column list");
-    rows.into_iter().chain(columns).collect()
+    let published = |target: &Target<'_>| {
+        let (schema, name) = target.schema_and_name();
+        publication.table(schema, name)
+    };
+    let filtered = |target: &Target<'_>| published(target).is_some_and(|t| t.filter.is_some());
+    let listed = |target: &Target<'_>| published(target).is_some_and(|t| t.columns.is_some());
+    let undecided = |target: &Target<'_>| {
+        let theirs = published(target).and_then(|published| published.filter.as_deref());
+        let ours = facts.filters.get(&target.table.oid);
+        theirs.zip(ours).is_some_and(|(theirs, ours)| ours.is(theirs).is_none())
+    };
+    let mut findings = Vec::new();
+    if let Some(names) = named(&|target| filtered(target) && target.spec.filter.is_none()) {
+        let sentence =
+            format!("has a row filter for {names}, which the configuration does not ask for");
+        findings.push(Finding::note(title(options), sentence));
+    }
+    if let Some(names) = named(&|target| listed(target) && target.spec.columns.is_none()) {
+        let sentence =
+            format!("has a column list for {names}, which the configuration does not ask for");
+        findings.push(Finding::note(title(options), sentence));
+    }
+    if let Some(names) = named(&undecided) {
+        let sentence = format!(
+            "has a row filter for {names} that could not be compared with the configured one (that \
+             takes owning the tables, CREATE on the database and no lock in the way): both apply"
+        );
+        findings.push(Finding::note(title(options), sentence));
+    }
+    if let Some(names) = named(&|target| listed(target) && target.spec.columns.is_some()) {
+        let sentence = format!(
+            "has a column list for {names}: a column in it cannot be dropped before the \
+             publication is altered"
+        );
+        findings.push(Finding::note(title(options), sentence));
+    }
+    findings
 }
 
 /// Tables published for nothing, or to the application's harm.
@@ -251,13 +365,13 @@ fn strangers(
     let named = |harmed: bool| -> Vec<String> {
         let tables = facts.strangers.iter();
         tables
-            .filter(|table| harmed != (table.identity_usable || !publication.needs_identity()))
+            .filter(|table| harmed != (facts.takes_updates(table) || !publication.needs_identity()))
             .filter(|table| table.kind.is_publishable())
             .map(|table| shown_table(&table.schema, &table.name))
             .collect()
     };
     let harmed = named(true);
-    if let Some(first) = facts.strangers.iter().find(|t| !t.identity_usable)
+    if let Some(first) = facts.strangers.iter().find(|t| !facts.takes_updates(t))
         && !harmed.is_empty()
     {
         let sentence = format!(

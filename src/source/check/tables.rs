@@ -1,9 +1,13 @@
 //! Rules about the tables to follow.
 
+use super::patterns::patterns;
+use super::rows::rows;
 use crate::postgres::catalog::{GeneratedKind, Persistence, TableInfo, TableKind};
 use crate::postgres::relation::ReplicaIdentity;
 use crate::postgres::sql::{quote_ident, quote_table};
 use crate::source::advice::{list, nearest, shown, shown_table};
+use crate::source::target::{Target, targets};
+use crate::source::wish::GENERATED_SINCE;
 use crate::source::{Facts, Finding, SourceOptions};
 
 /// How many names a sentence lists before it counts the rest.
@@ -24,6 +28,20 @@ pub(in crate::source) fn tables(facts: &Facts, options: &SourceOptions) -> Vec<F
             },
         }
     }
+    findings.extend(patterns(facts, options));
+    for target in targets(facts, options) {
+        findings.extend(rows(facts, options, &target));
+    }
+    findings
+}
+
+/// What setting up should tell of tables that it publishes nevertheless.
+pub(in crate::source) fn worth_saying(facts: &Facts, options: &SourceOptions) -> Vec<Finding> {
+    let mut findings = patterns(facts, options);
+    findings.retain(|finding| finding.severity != crate::source::Severity::Ok);
+    let restricted = |target: &Target<'_>| rows(facts, options, target);
+    findings.extend(targets(facts, options).iter().flat_map(restricted));
+    findings.retain(|finding| !finding.is_error());
     findings
 }
 
@@ -152,12 +170,9 @@ fn unusable(facts: &Facts, table: &TableInfo) -> Finding {
 /// From 18 on, updates and deletes fail where a generated column is part of the replica identity and
 /// is not published.
 fn generated_identity(facts: &Facts, table: &TableInfo) -> Option<Finding> {
-    let generated = table.identity_generated.filter(|_| facts.server.version_num >= 180_000)?;
+    let generated = facts.unsent_identity(table)?;
     let publication = facts.publication.as_ref();
-    let sent = publication.is_some_and(|publication| publication.generated_stored);
-    if sent && generated == GeneratedKind::Stored
-        || publication.is_some_and(|publication| !publication.needs_identity())
-    {
+    if publication.is_some_and(|publication| !publication.needs_identity()) {
         return None;
     }
     let published = publication.is_some_and(|p| table.published_in.contains(&p.name));
@@ -171,15 +186,11 @@ fn generated_identity(facts: &Facts, table: &TableInfo) -> Option<Finding> {
         quote_table(&table.schema, &table.name)
     );
     let fix = match (generated, publication) {
-        (GeneratedKind::Virtual, _) => identity,
         (GeneratedKind::Stored, Some(publication)) => format!(
             "ALTER PUBLICATION {} SET (publish_generated_columns = stored); or {identity}",
             quote_ident(&publication.name)
         ),
-        (GeneratedKind::Stored, None) => format!(
-            "create the publication yourself, WITH (publish_generated_columns = stored), or \
-             {identity}"
-        ),
+        _ => identity,
     };
     Some(Finding::error(subject(&table.schema, &table.name), sentence).fix(fix))
 }
@@ -196,6 +207,9 @@ pub(super) fn why_unusable(table: &TableInfo) -> &'static str {
         }
         _ if table.primary_key_deferrable => {
             "has a primary key that is DEFERRABLE and so is no replica identity"
+        }
+        _ if table.identity_usable => {
+            "has generated columns in its replica identity that are not published"
         }
         _ => "has no primary key and no other replica identity",
     }
@@ -243,11 +257,11 @@ fn partition(facts: &Facts, options: &SourceOptions, table: &TableInfo) -> Findi
     let via_root = facts.publication.as_ref().is_none_or(|publication| publication.via_root);
     let is_ancestor =
         |(schema, name): &(String, String)| table.ancestors.contains(&quote_table(schema, name));
+    let names_ancestor = |p: &crate::postgres::publication::PublicationInfo| {
+        p.tables.iter().any(|t| table.ancestors.contains(&quote_table(&t.schema, &t.name)))
+    };
     let root_published = options.exact_names().iter().any(is_ancestor)
-        || facts
-            .publication
-            .as_ref()
-            .is_some_and(|p| p.all_tables || p.tables.iter().any(is_ancestor));
+        || facts.publication.as_ref().is_some_and(|p| p.all_tables || names_ancestor(p));
     if via_root && root_published {
         let sentence = format!(
             "is a partition of {root}, which is published too: its rows come under that name and \
@@ -261,7 +275,7 @@ fn partition(facts: &Facts, options: &SourceOptions, table: &TableInfo) -> Findi
 }
 
 fn generated(facts: &Facts, table: &TableInfo) -> Option<Finding> {
-    let sent = facts.publication.as_ref().is_some_and(|publication| publication.generated_stored);
+    let sent = facts.sends_generated();
     let is_missing = |kind| !(sent && kind == GeneratedKind::Stored);
     let missing = table.columns.iter().filter(|c| c.generated.is_some_and(is_missing));
     let names: Vec<String> = missing.map(|c| shown(&c.name)).collect();
@@ -270,5 +284,14 @@ fn generated(facts: &Facts, table: &TableInfo) -> Option<Finding> {
     }
     let sentence =
         format!("generated columns are not in the stream: {}", list(&names, NAMES_SHOWN));
-    Some(Finding::note(subject(&table.schema, &table.name), sentence))
+    let finding = Finding::note(subject(&table.schema, &table.name), sentence);
+    let name = facts.publication.as_ref().map(|publication| &publication.name);
+    let stored = table.columns.iter().any(|c| c.generated == Some(GeneratedKind::Stored));
+    Some(match name.filter(|_| stored && facts.server.version_num >= GENERATED_SINCE) {
+        None => finding,
+        Some(name) => finding.fix(format!(
+            "ALTER PUBLICATION {} SET (publish_generated_columns = stored);",
+            quote_ident(name)
+        )),
+    })
 }

@@ -1,0 +1,204 @@
+//! Keeps the publication fit for the configuration while the daemon runs, and says what somebody
+//! else did to it. It has connections of its own and never holds up the stream: whatever fails
+//! here is said and tried again.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tracing::{debug, info, warn};
+
+use crate::config::{Config, SourceConfig};
+use crate::postgres::Client;
+use crate::postgres::connection::connect;
+use crate::source::watch::{Look, TableName, Watch, carry_out};
+use crate::source::{Finding, Progress, SourceError, SourceOptions, Step};
+
+use super::reload::Fixed;
+use super::tables::Tables;
+
+/// A new configuration, whenever there is one.
+pub type Reload = watch::Receiver<Option<Arc<Config>>>;
+
+/// Between two looks.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// A look may take this part of the time at most.
+const SHARE: u32 = 50;
+/// How long a change of the publication may wait for locks before it is put off.
+const WAIT: Duration = Duration::from_secs(10);
+/// Between attempts while the server cannot be reached.
+const RETRY_EVERY: Duration = Duration::from_secs(2);
+
+pub(super) struct Watcher {
+    source: SourceConfig,
+    tables: Arc<Tables>,
+    fixed: Fixed,
+    watch: Watch,
+    /// Whether the publication is to be made fit, other than looked at.
+    align: bool,
+    /// What is wrong and was said, by its words.
+    said: BTreeSet<String>,
+    /// The failure of a change that was said.
+    failed: Option<String>,
+}
+
+impl Watcher {
+    pub(super) fn new(source: SourceConfig, tables: Arc<Tables>, fixed: Fixed) -> Watcher {
+        Watcher {
+            source,
+            tables,
+            fixed,
+            watch: Watch::default(),
+            align: true,
+            said: BTreeSet::new(),
+            failed: None,
+        }
+    }
+
+    /// Runs until it is dropped.
+    pub(super) async fn run(mut self, mut reload: Option<Reload>) {
+        loop {
+            let reloaded = tokio::select! {
+                reloaded = next(&mut reload) => reloaded,
+                () = self.follow() => continue,
+            };
+            self.take_over(&reloaded);
+        }
+    }
+
+    /// The tables' rules and filters come first: what the publication sends more is left out, what
+    /// it sends less is only as old as the change.
+    fn take_over(&mut self, config: &Config) {
+        let fixed = Fixed::of(config);
+        let differences = self.fixed.differences(&fixed);
+        if !differences.is_empty() {
+            warn!("of the new configuration this takes a restart: {}", differences.join(", "));
+        }
+        self.fixed = fixed;
+        if self.tables.replace(config.tables.clone()) {
+            info!(tables = config.tables.len(), "the tables of the new configuration are in force");
+        } else {
+            info!("the new configuration has the same tables");
+        }
+        self.align = true;
+        self.failed = None;
+    }
+
+    async fn follow(&mut self) {
+        loop {
+            if let Err(error) = self.session().await {
+                // Capture says itself that it waits for the server.
+                if error.is_retryable() {
+                    debug!("the publication cannot be looked at now: {error}");
+                } else {
+                    self.say_failure(&error);
+                }
+            }
+            tokio::time::sleep(RETRY_EVERY).await;
+        }
+    }
+
+    async fn session(&mut self) -> Result<(), SourceError> {
+        let client = connect(&self.source.connection).await?;
+        loop {
+            let begun = Instant::now();
+            self.once(&client).await?;
+            tokio::time::sleep(LOOK_EVERY.max(begun.elapsed() * SHARE)).await;
+        }
+    }
+
+    async fn once(&mut self, client: &Client) -> Result<(), SourceError> {
+        let options = self.source.options(&self.tables.configured());
+        let mut look = self.watch.look(client, &options, self.align).await?;
+        if !look.steps.is_empty() {
+            let changed = self.change(client, std::mem::take(&mut look.steps), &look.new).await;
+            if let Err(error) = changed {
+                self.say_failure(&error);
+            } else {
+                self.failed = None;
+                self.align = false;
+            }
+            let gone = std::mem::take(&mut look.gone);
+            look = self.watch.look(client, &options, false).await?;
+            look.gone.extend(gone);
+        } else {
+            self.align = false;
+            self.failed = None;
+        }
+        self.say(&options, look);
+        Ok(())
+    }
+
+    async fn change(
+        &self,
+        client: &Client,
+        steps: Vec<Step>,
+        new: &[TableName],
+    ) -> Result<(), SourceError> {
+        let second = connect(&self.source.connection).await?;
+        let mut report = |progress| match progress {
+            Progress::Done(step) => info!(sql = step.sql, "done: {}", step.reason),
+            Progress::Present(_) | Progress::Note(_) => {}
+            Progress::Waiting(whom) => warn!("the publication is not changed yet: {whom}"),
+        };
+        carry_out(client, &second, steps, WAIT, &mut report).await?;
+        for (schema, name) in new {
+            info!(
+                "the new table {schema:?}.{name:?} is followed from now on; rows written before are \
+                 no events (with `whole = true` a table is followed from its first row on)"
+            );
+        }
+        Ok(())
+    }
+
+    fn say_failure(&mut self, error: &SourceError) {
+        let problem = error.to_string();
+        if self.failed.as_ref() != Some(&problem) {
+            warn!("the publication could not be looked after, trying on: {problem}");
+            self.failed = Some(problem);
+        }
+    }
+
+    /// Says what is new since the last look, and what is healed.
+    fn say(&mut self, options: &SourceOptions, look: Look) {
+        let publication = &options.publication;
+        for ((schema, name), after) in look.gone {
+            match after {
+                Some((to_schema, to)) if to_schema != schema || to != name => warn!(
+                    "the table {schema:?}.{name:?} is now called {to_schema:?}.{to:?}: name that in \
+                     the configuration, unless a pattern means it"
+                ),
+                Some(_) => warn!("the table {schema:?}.{name:?} is not followed any more"),
+                None => {
+                    warn!("the table {schema:?}.{name:?} was dropped (publication {publication:?})")
+                }
+            }
+        }
+        let mut now = BTreeSet::new();
+        for Finding { subject, sentence, remedy, .. } in look.findings {
+            let problem = format!("{subject} {sentence}");
+            if !self.said.contains(&problem) {
+                warn!(remedy, "{problem}");
+            }
+            now.insert(problem);
+        }
+        for healed in self.said.difference(&now) {
+            info!("no longer so: {healed}");
+        }
+        self.said = now;
+        self.tables.filters().applied(look.applied);
+    }
+}
+
+/// The next configuration; never ready where none can come.
+async fn next(reload: &mut Option<Reload>) -> Arc<Config> {
+    if let Some(reload) = reload {
+        while reload.changed().await.is_ok() {
+            if let Some(config) = reload.borrow_and_update().clone() {
+                return config;
+            }
+        }
+    }
+    std::future::pending().await
+}

@@ -1,0 +1,90 @@
+//! Rules about which rows and columns of a table are wanted.
+
+use super::tables::{NAMES_SHOWN, subject};
+use crate::postgres::sql::quote_table;
+use crate::source::advice::{list, shown};
+use crate::source::filter::Form;
+use crate::source::target::Target;
+use crate::source::wish::bounded;
+use crate::source::{Facts, Finding, SourceOptions};
+
+pub(super) fn rows(facts: &Facts, options: &SourceOptions, target: &Target<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    findings.extend(filter(facts, options, target));
+    findings.extend(soft_delete(target));
+    findings.extend(unknown_columns(target));
+    findings
+}
+
+fn filter(facts: &Facts, options: &SourceOptions, target: &Target<'_>) -> Vec<Finding> {
+    let table = target.table;
+    let Some(filter) = facts.filters.get(&table.oid) else { return Vec::new() };
+    let subject = subject(&table.schema, &table.name);
+    let shown = bounded(&filter.expression);
+    if let Some(said) = &filter.invalid {
+        let sentence = format!("the row filter {shown} cannot be used: {said}");
+        let fix = "correct `where` in the configuration: a condition on the table's own columns";
+        return vec![Finding::error(subject, sentence).fix(fix)];
+    }
+    let mut findings = Vec::new();
+    if !filter.covered {
+        let sentence = format!(
+            "the row filter {shown} reads columns that old rows do not contain: a row that leaves \
+             the filter goes without a `deleted`, and deletes of all rows are told"
+        );
+        let quoted = quote_table(&table.schema, &table.name);
+        findings.push(Finding::warning(subject.clone(), sentence).fix(format!(
+            "ALTER TABLE {quoted} REPLICA IDENTITY FULL; (or an identity index with these columns)"
+        )));
+    }
+    if let Form::Refused(said) = &filter.form
+        && facts.can_restrict(options)
+    {
+        let sentence = format!(
+            "the row filter {shown} is applied by walhook itself, since a publication does not \
+             take it: {said}"
+        );
+        findings.push(Finding::note(subject, sentence));
+    }
+    findings
+}
+
+/// Whether the old value of the column that marks deleted rows is known.
+fn soft_delete(target: &Target<'_>) -> Option<Finding> {
+    let (table, column) = (target.table, target.spec.soft_delete.as_ref()?);
+    let subject = subject(&table.schema, &table.name);
+    if !table.columns.iter().any(|known| known.name == *column) {
+        let sentence = format!("has no column {} (soft_delete)", shown(column));
+        return Some(
+            Finding::warning(subject, sentence).fix("correct `soft_delete` in the configuration"),
+        );
+    }
+    if table.identity_columns.contains(column) {
+        return None;
+    }
+    let sentence = format!(
+        "old rows do not contain {} (soft_delete): a deletion is told again with every later \
+         update of the row, and `restored` is never told",
+        shown(column)
+    );
+    let quoted = quote_table(&table.schema, &table.name);
+    Some(
+        Finding::warning(subject, sentence)
+            .fix(format!("ALTER TABLE {quoted} REPLICA IDENTITY FULL;")),
+    )
+}
+
+/// Columns the configuration lists and the table does not have. A pattern's list is for several
+/// tables, which need not all have all of them.
+fn unknown_columns(target: &Target<'_>) -> Option<Finding> {
+    let columns = target.spec.columns.as_ref().filter(|_| target.is_named())?;
+    let table = target.table;
+    let unknown = columns.iter().filter(|name| !table.columns.iter().any(|c| c.name == **name));
+    let unknown: Vec<String> = unknown.map(|name| shown(name)).collect();
+    if unknown.is_empty() {
+        return None;
+    }
+    let sentence = format!("has no column {} (columns)", list(&unknown, NAMES_SHOWN));
+    let finding = Finding::warning(subject(&table.schema, &table.name), sentence);
+    Some(finding.fix("correct `columns` in the configuration"))
+}

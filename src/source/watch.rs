@@ -1,0 +1,235 @@
+//! Looking at the publication again and again: what has changed, what may be added, and which row
+//! filters it applies from where on.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use tokio_postgres::Client;
+use tokio_postgres::types::Type;
+
+use super::check::{publication, tables, too_old};
+use super::facts::gather_again;
+use super::filter::{Memo, moment};
+use super::plan::Progress;
+use super::run::Runner;
+use super::target::targets;
+use super::wish;
+use super::{Facts, Finding, Severity, SourceError, SourceOptions, Step};
+use crate::postgres::catalog::{TableInfo, TableKind};
+use crate::postgres::error::PgError;
+use crate::postgres::lsn::Lsn;
+
+/// Schema and name.
+pub type TableName = (String, String);
+
+/// What the looks so far have found.
+#[derive(Debug, Default)]
+pub struct Watch {
+    memo: Memo,
+    /// Tables that were published at some look: who is missing later was taken out by somebody.
+    published: HashSet<u32>,
+    /// The tables of the last look, by oid.
+    names: HashMap<u32, TableName>,
+    /// Filters of the publication that are exactly ours, by the oid of their entry.
+    applied: HashMap<u32, Applied>,
+}
+
+/// Since when a filter is known to be in the publication.
+#[derive(Clone, Copy, Debug)]
+enum Applied {
+    /// Transactions with smaller numbers may still write rows the publication's old entry judges.
+    Pending(i64),
+    /// From this position on, all rows have passed it.
+    From(Lsn),
+}
+
+/// What one look found.
+#[derive(Clone, Debug, Default)]
+pub struct Look {
+    /// What is wrong: errors and warnings.
+    pub findings: Vec<Finding>,
+    /// What may be done about it without asking anybody.
+    pub steps: Vec<Step>,
+    /// Tables that a pattern found and the publication does not have yet.
+    pub new: Vec<TableName>,
+    /// Tables that are gone, and what they are called now if they still exist.
+    pub gone: Vec<(TableName, Option<TableName>)>,
+    /// The tables whose filter the publication applies, and from which position on.
+    pub applied: HashMap<TableName, Lsn>,
+}
+
+impl Watch {
+    /// Looks. With `align`, the steps are all that make the publication fit; else only those for
+    /// tables that it never had.
+    ///
+    /// # Errors
+    /// Fails when the server cannot be asked.
+    pub async fn look(
+        &mut self,
+        client: &Client,
+        options: &SourceOptions,
+        align: bool,
+    ) -> Result<Look, PgError> {
+        if let Some(finding) = too_old(client).await? {
+            return Ok(Look { findings: vec![finding], ..Look::default() });
+        }
+        let facts = gather_again(client, options, &mut self.memo).await?;
+        let mut look = Look { findings: findings(&facts, options), ..Look::default() };
+        self.steps(&facts, options, align, &mut look);
+        self.gone(client, &facts, options, &mut look).await?;
+        self.applied(client, &facts, options, &mut look).await?;
+        Ok(look)
+    }
+
+    fn steps(&mut self, facts: &Facts, options: &SourceOptions, align: bool, look: &mut Look) {
+        let Some(existing) = &facts.publication else {
+            // a new one is a new beginning
+            self.published.clear();
+            return;
+        };
+        let uncovered = wish::uncovered(facts, options, existing);
+        let missing: HashSet<u32> = uncovered.iter().map(|target| target.table.oid).collect();
+        let covered = targets(facts, options).into_iter().map(|target| target.table.oid);
+        let never: HashSet<u32> =
+            missing.iter().filter(|oid| !self.published.contains(oid)).copied().collect();
+        self.published.extend(covered.filter(|oid| !missing.contains(oid)));
+        if facts.server.in_recovery || !existing.owned {
+            return;
+        }
+        let harmless = |table: &TableInfo| facts.takes_updates(table) || !existing.needs_identity();
+        let may_add = |table: &TableInfo| {
+            table.owned && harmless(table) && (align || never.contains(&table.oid))
+        };
+        let mut steps = wish::steps(facts, options, existing, &may_add);
+        if !align {
+            let added = |target: &&super::target::Target<'_>| may_add(target.table);
+            look.new = uncovered.iter().filter(added).map(|t| name_of(t.table)).collect();
+            steps.retain(|step| !look.new.is_empty() && step.sql.contains(" ADD TABLE "));
+            steps.retain(|step| !step.sql.starts_with("BEGIN"));
+        }
+        if !facts.server.role_superuser {
+            steps.retain(|step| !step.sql.contains(" ADD TABLES IN SCHEMA "));
+        }
+        look.steps = steps;
+    }
+
+    /// Which tables of the last look are gone.
+    async fn gone(
+        &mut self,
+        client: &Client,
+        facts: &Facts,
+        options: &SourceOptions,
+        look: &mut Look,
+    ) -> Result<(), PgError> {
+        const SQL: &str = "select c.oid, n.nspname::text as schema, c.relname::text as name \
+                           from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+                           where c.oid = any ($1)";
+        let now: HashMap<u32, TableName> = targets(facts, options)
+            .iter()
+            .map(|target| (target.table.oid, name_of(target.table)))
+            .collect();
+        let changed = |(oid, name): &(&u32, &TableName)| now.get(oid) != Some(name);
+        let gone: Vec<u32> = self.names.iter().filter(changed).map(|(oid, _)| *oid).collect();
+        if !gone.is_empty() {
+            let failed = |error| PgError::query("could not look for renamed tables", error);
+            let rows =
+                client.query_typed(SQL, &[(&gone, Type::OID_ARRAY)]).await.map_err(failed)?;
+            let mut renamed = HashMap::new();
+            for row in rows {
+                let name: TableName = (row.try_get("schema")?, row.try_get("name")?);
+                renamed.insert(row.try_get::<_, u32>("oid")?, name);
+            }
+            for oid in gone {
+                let Some(before) = self.names.get(&oid) else { continue };
+                let after = renamed.remove(&oid);
+                if after.as_ref() != Some(before) {
+                    look.gone.push((before.clone(), after));
+                }
+            }
+        }
+        self.names = now;
+        Ok(())
+    }
+
+    /// The filters the publication applies. One is counted only when every transaction has ended
+    /// that ran when it was first seen: such a one may have begun before the publication was
+    /// altered, and older servers judge the rest of its rows by what was there then.
+    async fn applied(
+        &mut self,
+        client: &Client,
+        facts: &Facts,
+        options: &SourceOptions,
+        look: &mut Look,
+    ) -> Result<(), PgError> {
+        let entries = ours(facts, options);
+        self.applied.retain(|oid, _| entries.iter().any(|(entry, _)| entry == oid));
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let moment = moment(client).await?;
+        let now: Option<Lsn> = moment.lsn.parse().ok();
+        for (entry, name) in entries {
+            let applied = self.applied.entry(entry).or_insert(Applied::Pending(moment.next));
+            match (*applied, now) {
+                (Applied::Pending(next), Some(now)) if moment.oldest_running >= next => {
+                    *applied = Applied::From(now);
+                }
+                _ => {}
+            }
+            if let Applied::From(lsn) = applied {
+                look.applied.insert(name, *lsn);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The entries of the publication whose row filter is the configured one, and nothing beside it
+/// sends the table's other rows.
+fn ours(facts: &Facts, options: &SourceOptions) -> Vec<(u32, TableName)> {
+    let Some(existing) = facts.publication.as_ref().filter(|p| p.names_tables_only()) else {
+        return Vec::new();
+    };
+    let entry = |table: &TableInfo| {
+        let published = existing.table(&table.schema, &table.name)?;
+        let filter = facts.filters.get(&table.oid)?;
+        let exactly = filter.is(published.filter.as_deref()?) == Some(true);
+        // else the rows are judged, and named, as their partitions'
+        let as_named = table.kind != TableKind::Partitioned || existing.via_root;
+        (exactly && as_named && table.ancestors.is_empty()).then(|| (published.oid, name_of(table)))
+    };
+    targets(facts, options).iter().filter_map(|target| entry(target.table)).collect()
+}
+
+fn name_of(table: &TableInfo) -> TableName {
+    (table.schema.clone(), table.name.clone())
+}
+
+/// What is wrong with tables and publication.
+fn findings(facts: &Facts, options: &SourceOptions) -> Vec<Finding> {
+    let mut findings = tables::tables(facts, options);
+    // a daemon is no place to advise on replica identities that do work
+    findings.retain(|finding| finding.is_error() || finding.subject.starts_with("tables "));
+    findings.extend(publication::publication(facts, options));
+    findings.retain(|finding| finding.severity >= Severity::Warning);
+    findings
+}
+
+/// Carries out steps; `watcher` and `wait` are as for [`setup`](super::setup::setup).
+///
+/// # Errors
+/// See [`SourceError`]; what was done before stays.
+pub async fn carry_out(
+    client: &Client,
+    watcher: &Client,
+    steps: Vec<Step>,
+    wait: Duration,
+    report: &mut (dyn FnMut(Progress) + Send),
+) -> Result<(), SourceError> {
+    let runner = Runner::new(client, watcher, wait);
+    for step in steps {
+        runner.run(&step, report).await?;
+        report(Progress::Done(step));
+    }
+    Ok(())
+}
