@@ -16,4 +16,5 @@ mod rendering;
 mod replication_client;
 mod setup;
 mod shutdown;
+mod tables;
 mod tpcb;
