@@ -40,9 +40,8 @@ impl Fixture {
         self.receiver.assert_all_signed();
         let mut events: Vec<Value> = requests.iter().map(|request| request.json()).collect();
         events.sort_by_cached_key(position_of);
-        let names = names(&events);
-        assert_eq!(events.len(), due + 1, "{names:?}");
-        assert_eq!(events.pop().unwrap()["event"], "the.end", "{names:?}");
+        assert_eq!(events.len(), due + 1, "{:?}", names(&events));
+        assert_eq!(events.pop().unwrap()["event"], "the.end", "{:?}", names(&events));
         events
     }
 }
@@ -225,22 +224,17 @@ async fn a_pattern_follows_many_tables_each_under_its_own_name() {
     ];
     execute(&fixture.database, &statements).await;
     let events = fixture.events(6).await;
-    let told: Vec<_> = events.iter().map(|event| (&event["event"], &event["data"])).collect();
+    let told: Vec<_> = events.iter().map(|it| format!("{} {}", it["event"], it["data"])).collect();
     let expected = [
-        ("person.created", json!({"id": 1})),
-        ("order_items.created", json!({"id": 1, "unitPrice": 2.5})),
+        r#""person.created" {"id":1}"#,
+        r#""order_items.created" {"id":1,"unitPrice":2.50}"#,
         // Two patterns match: the first counts.
-        ("audit_log.created", json!({"id": 1})),
-        ("late.created", json!({"id": 1})),
-        ("audit_late.created", json!({})),
-        ("late_comers.created", json!({"id": 2})),
+        r#""audit_log.created" {"id":1}"#,
+        r#""late.created" {"id":1}"#,
+        r#""audit_late.created" {}"#,
+        r#""late_comers.created" {"id":2}"#,
     ];
-    let expected: Vec<_> = expected.iter().map(|(name, data)| (json!(name), data)).collect();
-    let expected: Vec<_> = expected.iter().map(|(name, data)| (name, *data)).collect();
-    assert_eq!(told[0], expected[0]);
-    assert_eq!(told[1].0, expected[1].0);
-    assert_eq!(told[1].1["unitPrice"].to_string(), "2.50");
-    assert_eq!(told[2..], expected[2..]);
+    assert_eq!(told, expected);
     assert_eq!(events[1]["source"]["table"], "order items");
 }
 
@@ -259,6 +253,7 @@ async fn a_column_that_is_not_there_is_said_once_and_harms_nothing() {
     ];
     execute(&fixture.database, &statements).await;
     fixture.receiver.wait_for(2, PATIENCE).await;
+    fixture.daemon.says("has no column \"gone\"", PATIENCE).await;
     let log = fixture.daemon.stderr();
     for (column, key, hint) in
         [("emial", "exclude", "did you mean"), ("gone", "soft_delete", "it has")]
