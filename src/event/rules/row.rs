@@ -85,12 +85,15 @@ impl Row<'_> {
     pub(super) fn unchanged<'v>(
         &self,
         out: &mut Vec<u8>,
-        values: impl Iterator<Item = TupleValue<'v>>,
+        values: impl Iterator<Item = TupleValue<'v>> + Clone,
     ) -> Result<(), RuleError> {
-        let missing = |&(column, value): &(usize, TupleValue<'_>)| {
-            value == TupleValue::UnchangedToast && self.plan.key(column).is_some()
-        };
-        let mut columns = values.enumerate().filter(missing).map(|(column, _)| column).peekable();
+        let missing = |value: TupleValue<'_>| value == TupleValue::UnchangedToast;
+        if !values.clone().any(missing) {
+            return Ok(());
+        }
+        let columns = values.enumerate().filter(|(_, value)| missing(*value));
+        let columns = columns.map(|(column, _)| column);
+        let mut columns = columns.filter(|&column| self.plan.key(column).is_some()).peekable();
         if columns.peek().is_some() {
             out.extend_from_slice(b",\"unchanged\":");
             self.names(out, columns);
