@@ -19,8 +19,8 @@ pub struct Flags {
     #[arg(long, value_name = "URL")]
     pub source: Option<String>,
 
-    /// A table, and what its records are called in events: `public.people=person`; may be given
-    /// several times
+    /// A table, and what its records are called in events: `public.people=person`; or a pattern of
+    /// tables: `crm.*`; may be given several times
     #[arg(long = "table", value_name = "TABLE[=RECORD]", requires = "source")]
     pub tables: Vec<String>,
 
@@ -155,9 +155,9 @@ fn raw_table(table: &str) -> RawTable {
         _ => (table, None),
     };
     RawTable {
-        place: Place::Flag("--table"),
         name: Some(located("--table", name.to_owned())),
         record: record.map(|record| located("--table", record.to_owned())),
+        ..RawTable::empty(Place::Flag("--table"))
     }
 }
 

@@ -12,15 +12,17 @@ mod ready;
 mod secret_file;
 mod section;
 mod suggest;
+mod table;
 mod units;
 
 use std::path::Path;
 
 pub use error::ConfigError;
 pub use flags::Flags;
-pub use ready::{Config, DaemonConfig, JournalConfig, Needs, SourceConfig, TableConfig};
+pub use ready::{Config, DaemonConfig, JournalConfig, Needs, SourceConfig};
 pub(crate) use secret_file::create as keep_secret;
 pub use secret_file::read_secret_file;
+pub use table::TableConfig;
 pub use units::{parse_duration, parse_size};
 
 use raw::RawConfig;

@@ -1,9 +1,12 @@
 //! Names of tables, records and endpoints as they are written in the configuration.
 
-/// Reads the exact name of a table: `people`, `crm.people`, or with parts in double quotes where
-/// a name holds a dot, a quote or an asterisk: `crm."old.people"`. Nothing is folded to lower
-/// case. The error is a predicate.
-pub(crate) fn parse_table(text: &str) -> Result<(String, String), String> {
+use crate::postgres::TablePattern;
+use crate::postgres::pattern::{NamePattern, is_system_schema};
+
+/// Reads the name of a table, `people` or `crm.people`, or a pattern of many, `crm.audit_*`, `*.*`.
+/// In double quotes, every character is itself, so that a name may hold a dot, a quote or an
+/// asterisk: `crm."old.people"`. Nothing is folded to lower case. The error is a predicate.
+pub(crate) fn parse_pattern(text: &str) -> Result<TablePattern, String> {
     let wrong = |why: &str| {
         Err(format!(
             "is {text:?}, which {why}: write the table as \"schema.table\", with double quotes around a part that holds a dot, a quote or an asterisk"
@@ -14,23 +17,23 @@ pub(crate) fn parse_table(text: &str) -> Result<(String, String), String> {
     loop {
         let (part, after) = if let Some(quoted) = rest.strip_prefix('"') {
             match quoted_part(quoted) {
-                Some(found) => found,
+                Some((part, after)) => (NamePattern::Exact(part), after),
                 None => return wrong("has an opening double quote without a closing one"),
             }
         } else {
-            let end = rest.find('.').unwrap_or(rest.len());
-            let (part, after) = rest.split_at(end);
-            if part.contains('*') || part.contains('?') {
+            let (part, after) = rest.split_at(rest.find('.').unwrap_or(rest.len()));
+            if part.contains('?') {
                 return Err(format!(
-                    "is {text:?}, a pattern, and patterns are not supported by this version of walhook: write one [[table]] for each table, and double quotes around a name that really holds an asterisk"
+                    "is {text:?}, and a question mark has no meaning in a pattern: write an asterisk for any characters, and double quotes around a name that really holds a question mark"
                 ));
             }
             if part.contains('"') {
                 return wrong("has a double quote in the middle of a name");
             }
-            (part.to_owned(), after)
+            (unquoted(part), after)
         };
-        if part.is_empty() || part.contains('\0') {
+        let (NamePattern::Exact(name) | NamePattern::Glob(name)) = &part;
+        if name.is_empty() || name.contains('\0') {
             return wrong("is no name of a table");
         }
         parts.push(part);
@@ -40,11 +43,27 @@ pub(crate) fn parse_table(text: &str) -> Result<(String, String), String> {
             None => return wrong("goes on after a closing double quote"),
         }
     }
-    let table = parts.pop().unwrap_or_default();
-    match parts.len() {
-        0 => Ok(("public".into(), table)),
-        1 => Ok((parts.remove(0), table)),
-        _ => wrong("has more than a schema and a table"),
+    let mut parts = parts.into_iter();
+    let (schema, table) = match (parts.next(), parts.next(), parts.next()) {
+        (Some(table), None, _) => (NamePattern::Exact("public".into()), table),
+        (Some(schema), Some(table), None) => (schema, table),
+        _ => return wrong("has more than a schema and a table"),
+    };
+    if let (NamePattern::Exact(schema), NamePattern::Glob(_)) = (&schema, &table)
+        && is_system_schema(schema)
+    {
+        return Err(format!(
+            "is {text:?}, a pattern in a schema of the system, whose tables no pattern means: name them exactly"
+        ));
+    }
+    Ok(TablePattern::new(schema, table))
+}
+
+fn unquoted(part: &str) -> NamePattern {
+    if part.contains('*') {
+        NamePattern::Glob(part.to_owned())
+    } else {
+        NamePattern::Exact(part.to_owned())
     }
 }
 
@@ -64,14 +83,6 @@ fn quoted_part(text: &str) -> Option<(String, &str)> {
             None => return Some((part, rest)),
         }
     }
-}
-
-/// Whether `text` can be the first part of an event's name such as `person.created`.
-pub(crate) fn is_record(text: &str) -> bool {
-    !text.is_empty()
-        && text.len() <= 200
-        && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '*')
-        && text.split('.').all(|segment| !segment.is_empty())
 }
 
 /// Whether `text` can name an endpoint.
@@ -109,7 +120,7 @@ mod tests {
             ("crm.two words", "crm", "two words"),
             ("crm.\"new\nline\"", "crm", "new\nline"),
         ] {
-            assert_eq!(parse_table(text), Ok((schema.into(), table.into())), "{text}");
+            assert_eq!(parse_pattern(text), Ok(TablePattern::exact(schema, table)), "{text}");
         }
         for (text, why) in [
             ("", "no name of a table"),
@@ -117,21 +128,42 @@ mod tests {
             ("crm.", "no name of a table"),
             ("crm..people", "no name of a table"),
             ("db.crm.people", "more than a schema and a table"),
-            ("crm.*", "patterns are not supported"),
+            ("crm.peopl?", "a question mark has no meaning"),
+            ("pg_catalog.*", "a schema of the system"),
+            (r#"crm."a"*"#, "goes on after"),
+            ("*..*", "no name of a table"),
+            ("*.*.*", "more than a schema and a table"),
             (r#"crm."people"#, "without a closing one"),
             (r#"crm."people"x"#, "goes on after"),
             (r#"crm.peo"ple"#, "in the middle"),
             ("crm.peo\0ple", "no name of a table"),
         ] {
-            let error = parse_table(text).unwrap_err();
+            let error = parse_pattern(text).unwrap_err();
             assert!(error.contains(why), "{text}: {error}");
         }
     }
 
     #[test]
+    fn reads_patterns() {
+        let exact = |name: &str| NamePattern::Exact(name.into());
+        let glob = |name: &str| NamePattern::Glob(name.into());
+        for (text, schema, table) in [
+            ("*.*", glob("*"), glob("*")),
+            ("crm.*", exact("crm"), glob("*")),
+            ("audit_*", exact("public"), glob("audit_*")),
+            ("tenant_*.people", glob("tenant_*"), exact("people")),
+            (r#"*."*""#, glob("*"), exact("*")),
+            (r#""a.b".*_log"#, exact("a.b"), glob("*_log")),
+            ("pg_catalog.pg_class", exact("pg_catalog"), exact("pg_class")),
+        ] {
+            let pattern = TablePattern::new(schema, table);
+            assert_eq!(parse_pattern(text), Ok(pattern.clone()), "{text}");
+            assert_eq!(parse_pattern(&pattern.to_string()), Ok(pattern), "{text}");
+        }
+    }
+
+    #[test]
     fn knows_names() {
-        assert!(is_record("person") && is_record("crm.person") && is_record("größe"));
-        assert!(!is_record("") && !is_record("a b") && !is_record("a*") && !is_record("a..b"));
         assert!(is_endpoint("crm-sync") && is_endpoint("127.0.0.1:80") && !is_endpoint("a b"));
         assert!(is_slot("walhook_1") && !is_slot("Walhook") && !is_slot(""));
     }
@@ -139,7 +171,8 @@ mod tests {
     proptest! {
         #[test]
         fn quoting_a_name_gives_it_back(schema in "[^\0]+", table in "[^\0]+") {
-            prop_assert_eq!(parse_table(&quote_table(&schema, &table)), Ok((schema, table)));
+            let written = quote_table(&schema, &table);
+            prop_assert_eq!(parse_pattern(&written), Ok(TablePattern::exact(schema, table)));
         }
     }
 }

@@ -41,6 +41,32 @@ pub(crate) struct RawTable {
     pub(crate) place: Place,
     pub(crate) name: Option<Located<String>>,
     pub(crate) record: Option<Located<String>>,
+    pub(crate) columns: Option<Located<Vec<Located<String>>>>,
+    pub(crate) exclude: Option<Located<Vec<Located<String>>>>,
+    /// `where`.
+    pub(crate) filter: Option<Located<String>>,
+    pub(crate) soft_delete: Option<Located<String>>,
+    pub(crate) rename: Vec<(String, Located<String>)>,
+    pub(crate) case: Option<Located<String>>,
+    pub(crate) whole: Option<Located<bool>>,
+}
+
+impl RawTable {
+    /// A table of which nothing is said.
+    pub(crate) fn empty(place: Place) -> RawTable {
+        RawTable {
+            place,
+            name: None,
+            record: None,
+            columns: None,
+            exclude: None,
+            filter: None,
+            soft_delete: None,
+            rename: Vec::new(),
+            case: None,
+            whole: None,
+        }
+    }
 }
 
 pub(crate) struct RawEndpoint {
@@ -106,8 +132,7 @@ pub(crate) struct RawJournal {
 }
 
 /// Keys that are part of the interface and come with a later version.
-const PLANNED_TABLE: &[&str] =
-    &["columns", "exclude", "where", "soft_delete", "rename", "case", "snapshot"];
+const PLANNED_TABLE: &[&str] = &["snapshot"];
 const PLANNED_ENDPOINT: &[&str] = &[
     "when",
     "format",
@@ -176,6 +201,13 @@ fn table(mut section: Section<'_>) -> Result<RawTable> {
         place: section.place().clone(),
         name: section.string("name")?,
         record: section.string("record")?,
+        columns: section.strings("columns")?,
+        exclude: section.strings("exclude")?,
+        filter: section.string("where")?,
+        soft_delete: section.string("soft_delete")?,
+        rename: section.string_map("rename")?,
+        case: section.string("case")?,
+        whole: section.boolean("whole")?,
     };
     section.finish(PLANNED_TABLE)?;
     Ok(table)

@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use super::endpoint;
 use super::error::{ConfigError, Located, Place};
-use super::name::{is_record, is_slot, parse_table};
-use super::raw::{RawConfig, RawJournal, RawSource, RawTable};
+use super::name::is_slot;
+use super::raw::{RawConfig, RawJournal, RawSource};
 use super::secret_file::read_secret_file;
-use crate::capture::{Origin, TableFilter};
+use super::table::{self, TableConfig};
+use crate::capture::Origin;
 use crate::delivery::EndpointOptions;
-use crate::event::{Columns, TableRule};
-use crate::postgres::TablePattern;
 use crate::postgres::connection::ConnectionOptions;
-use crate::source::{SourceOptions, TableSpec};
+use crate::source::SourceOptions;
 
 type Result<T, E = ConfigError> = std::result::Result<T, E>;
 
@@ -25,7 +24,7 @@ pub(super) const DEFAULT_JOURNAL: &str = "walhook.db";
 pub struct Config {
     /// The database and how it is followed.
     pub source: SourceConfig,
-    /// Its tables, no two the same.
+    /// Its tables, no two with the same pattern.
     pub tables: Vec<TableConfig>,
     /// Where events go, under names of which no two are the same.
     pub endpoints: Vec<EndpointOptions>,
@@ -56,39 +55,6 @@ pub struct SourceConfig {
     pub origin: Origin,
     /// Whether U+FFFD stands for bytes that are not UTF-8, which otherwise end the stream.
     pub replace_invalid_utf8: bool,
-}
-
-/// Tables and how they are followed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TableConfig {
-    /// Which tables, and how their changes become events.
-    pub rule: TableRule,
-    /// Which rows, as an SQL expression.
-    pub filter: Option<String>,
-    /// Whether schemas (or the database) are published as a whole where the pattern means that.
-    pub whole: bool,
-}
-
-impl TableConfig {
-    /// Which rows capture is to yield.
-    pub fn row_filter(&self) -> TableFilter {
-        TableFilter { pattern: self.rule.pattern.clone(), expression: self.filter.clone() }
-    }
-
-    /// What this asks of the database.
-    pub fn spec(&self) -> TableSpec {
-        let columns = match &self.rule.columns {
-            Columns::Only(columns) => Some(columns.clone()),
-            Columns::All | Columns::Except(_) => None,
-        };
-        TableSpec {
-            pattern: self.rule.pattern.clone(),
-            columns,
-            filter: self.filter.clone(),
-            soft_delete: self.rule.soft_delete.clone(),
-            whole: self.whole,
-        }
-    }
 }
 
 /// The journal.
@@ -141,7 +107,7 @@ impl Config {
         if tables.is_empty() && needs >= Needs::Tables {
             return Err(missing(&place, "no table", "[[table]]", "--table"));
         }
-        let tables = build_tables(tables)?;
+        let tables = table::build_all(tables)?;
         if endpoints.is_empty() && needs >= Needs::Everything {
             return Err(missing(&place, "no endpoint", "[[endpoint]]", "--to"));
         }
@@ -220,46 +186,6 @@ fn build_source(raw: RawSource, whole: &Place, directory: &Path) -> Result<Sourc
         origin,
         replace_invalid_utf8,
     })
-}
-
-fn build_tables(raw: Vec<RawTable>) -> Result<Vec<TableConfig>> {
-    let mut tables: Vec<(TableConfig, Place)> = Vec::with_capacity(raw.len());
-    for table in raw {
-        let Some(written) = table.name else {
-            let message = "has no `name`: write name = \"schema.table\"";
-            return Err(ConfigError::at(&table.place, message));
-        };
-        let place = written.place.clone();
-        let (schema, name) = written.try_map(|name| parse_table(&name))?.value;
-        let record = match table.record {
-            Some(record) if is_record(&record.value) => record.value,
-            Some(record) => {
-                return Err(ConfigError::at(
-                    &record.place,
-                    format_args!(
-                        "is {:?}, which cannot begin an event's name: use a word without spaces and asterisks, such as \"person\"",
-                        record.value
-                    ),
-                ));
-            }
-            None if is_record(&name) => name.clone(),
-            None => {
-                return Err(ConfigError::at(
-                    &place,
-                    format_args!(
-                        "names the table {name:?}, which cannot begin an event's name: add record = \"…\", a word such as \"person\""
-                    ),
-                ));
-            }
-        };
-        let pattern = TablePattern::exact(schema, name);
-        if let Some((_, first)) = tables.iter().find(|(table, _)| table.rule.pattern == pattern) {
-            return Err(twice(&place, first, &format!("the table {pattern}")));
-        }
-        let rule = TableRule::new(pattern, Some(record));
-        tables.push((TableConfig { rule, filter: None, whole: false }, place));
-    }
-    Ok(tables.into_iter().map(|(table, _)| table).collect())
 }
 
 fn build_journal(raw: RawJournal, directory: &Path) -> Result<JournalConfig> {

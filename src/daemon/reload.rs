@@ -16,6 +16,8 @@ impl Fixed {
             ("source.failover".to_owned(), source.failover.to_string()),
             ("source.create".to_owned(), source.create.to_string()),
             ("source.int8".to_owned(), source.int8_as_string.to_string()),
+            ("source.origin".to_owned(), format!("{:?}", source.origin)),
+            ("source.invalid_utf8".to_owned(), source.replace_invalid_utf8.to_string()),
             ("journal".to_owned(), format!("{:?}", config.journal)),
             ("daemon".to_owned(), format!("{:?}", config.daemon)),
         ];

@@ -71,6 +71,13 @@ impl JournalSink {
 
     /// Takes the tables that are in force now. A transaction is told by one set of rules, whatever
     /// happens to the configuration meanwhile.
+    fn take_tables(&mut self) {
+        self.generation = self.parts.tables.generation();
+        if let Some(rules) = &mut self.rules {
+            rules.set_tables(self.parts.tables.rules());
+        }
+    }
+
     fn make_rules(&mut self) {
         let Some(source) = &self.source else { return };
         self.generation = self.parts.tables.generation();
@@ -141,7 +148,7 @@ impl ChangeSink for JournalSink {
     ) -> Result<(), DaemonError> {
         let begins = position.commit_lsn != self.position.commit_lsn;
         if begins && self.generation != self.parts.tables.generation() {
-            self.make_rules();
+            self.take_tables();
         }
         let Some(rules) = self.rules.as_mut() else {
             return Err(DaemonError::internal("a change came before its source was known"));

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use super::columns::{SoftDelete, Told};
 use super::envelope::{self, Source};
 use super::lanes::LaneHash;
-use crate::postgres::pgoutput::{TupleData, TupleValue};
+use crate::postgres::pgoutput::{OldTuple, TupleData, TupleValue};
 use crate::postgres::relation::{Relation, RelationId, ReplicaIdentity};
 
 /// What happened to a record or its table.
@@ -14,6 +15,7 @@ pub(super) enum Verb {
     Updated,
     Deleted,
     Truncated,
+    Restored,
 }
 
 /// How one table's changes become events.
@@ -21,9 +23,9 @@ pub(super) enum Verb {
 pub(super) struct Plan {
     pub(super) relation: Arc<Relation>,
     /// An event's name and the part of the envelope that says it, by [`Verb`].
-    verbs: [(Arc<str>, Vec<u8>); 4],
-    /// Each column's name as a JSON key: `"first_name":`.
-    keys: Vec<Vec<u8>>,
+    verbs: [(Arc<str>, Vec<u8>); 5],
+    /// What events call each column, as a JSON key: `"first_name":`. None: they don't tell it.
+    keys: Vec<Option<Vec<u8>>>,
     /// Bytes of all keys.
     pub(super) keys_bytes: usize,
     /// The start of the `source` object.
@@ -31,6 +33,7 @@ pub(super) struct Plan {
     /// Hash of schema and table.
     lane: LaneHash,
     order: Order,
+    soft_delete: Option<SoftDelete>,
 }
 
 /// What tells a record from others.
@@ -45,26 +48,28 @@ enum Order {
 }
 
 impl Plan {
-    pub(super) fn new(relation: Arc<Relation>, record: &str, source: &Source) -> Plan {
+    pub(super) fn new(relation: Arc<Relation>, record: &str, told: Told, source: &Source) -> Plan {
         let verb = |verb: &str| {
             let name = format!("{record}.{verb}");
             let naming = envelope::naming(&name);
             (Arc::from(name), naming)
         };
-        let key = |name: &str| {
+        let key = |name: String| {
             let mut key = Vec::with_capacity(name.len() + 3);
-            envelope::quoted(&mut key, name);
+            envelope::quoted(&mut key, &name);
             key.push(b':');
             key
         };
-        let keys: Vec<_> = relation.columns.iter().map(|column| key(&column.name)).collect();
+        let keys: Vec<_> = told.names.into_iter().map(|name| name.map(key)).collect();
         Plan {
-            verbs: [verb("created"), verb("updated"), verb("deleted"), verb("truncated")],
-            keys_bytes: keys.iter().map(|key| key.len() + 1).sum(),
+            // In the order of `Verb`.
+            verbs: ["created", "updated", "deleted", "truncated", "restored"].map(verb),
+            keys_bytes: keys.iter().flatten().map(|key| key.len() + 1).sum(),
             keys,
             source: source.of_table(&relation.schema, &relation.name),
             lane: LaneHash::of(&[relation.schema.as_bytes(), relation.name.as_bytes()]),
             order: Order::of(&relation),
+            soft_delete: told.soft_delete,
             relation,
         }
     }
@@ -77,14 +82,19 @@ impl Plan {
         &self.verbs[verb as usize].1
     }
 
-    /// A column's name as a JSON key, with its colon.
-    pub(super) fn key(&self, column: usize) -> &[u8] {
-        &self.keys[column]
+    /// What events call a column, as a JSON key with its colon. None: they don't tell it.
+    pub(super) fn key(&self, column: usize) -> Option<&[u8]> {
+        self.keys.get(column)?.as_deref()
     }
 
-    /// A column's name as a JSON string.
-    pub(super) fn quoted_name(&self, column: usize) -> &[u8] {
-        self.keys[column].strip_suffix(b":").unwrap_or_default()
+    /// What events call a column, as a JSON string.
+    pub(super) fn quoted_name(&self, column: usize) -> Option<&[u8]> {
+        self.key(column)?.strip_suffix(b":")
+    }
+
+    /// What an update means: another word than `updated` only where a column marks deleted rows.
+    pub(super) fn verb_of_update(&self, old: Option<OldTuple<'_>>, new: TupleData<'_>) -> Verb {
+        self.soft_delete.as_ref().map_or(Verb::Updated, |column| column.verb(old, new))
     }
 
     /// The lane of a record; a value that was not sent is taken from its old row. `None` where

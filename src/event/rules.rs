@@ -2,81 +2,31 @@
 
 mod error;
 mod row;
+mod table;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 pub use error::RuleError;
+pub use table::{Case, Columns, TableRule};
 
 use super::batch::{EventBatch, Lanes};
+use super::columns::{Notice, Told};
 use super::envelope::{self, Source, TransactionParts};
 use super::lanes::LaneHash;
 use super::message::CustomEvent;
+use super::names::record_of;
 use super::plan::{Plan, Plans, Verb};
 use super::render::RenderOptions;
 use crate::capture::change::{Change, Position, Transaction};
-use crate::postgres::pattern::{TablePattern, choose};
+use crate::postgres::pattern::choose;
 use crate::postgres::pgoutput::{OldTuple, TupleData};
 use crate::postgres::relation::Relation;
 
 /// Bytes of an envelope besides its columns and table: an estimate to reserve by.
 const FRAME_BYTES: usize = 256;
-
-/// Tables whose changes become events, and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TableRule {
-    /// Which tables.
-    pub pattern: TablePattern,
-    /// What their events are named after: `person` makes `person.created`. None: each table's own
-    /// name.
-    pub record: Option<String>,
-    /// Which columns the events tell.
-    pub columns: Columns,
-    /// The column that says that a row counts as deleted: set from null, the event is `deleted`,
-    /// and set to null again, `restored`.
-    pub soft_delete: Option<String>,
-    /// Columns and what the events call them instead.
-    pub rename: Vec<(String, String)>,
-    /// What the events call all other columns.
-    pub case: Case,
-}
-
-impl TableRule {
-    /// The rule that tells everything of these tables as it is.
-    pub fn new(pattern: TablePattern, record: Option<String>) -> TableRule {
-        TableRule {
-            pattern,
-            record,
-            columns: Columns::All,
-            soft_delete: None,
-            rename: Vec::new(),
-            case: Case::AsIs,
-        }
-    }
-}
-
-/// Which columns of a table events tell.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Columns {
-    /// All, those to come as well.
-    #[default]
-    All,
-    /// These, as far as the table has them.
-    Only(Vec<String>),
-    /// All but these.
-    Except(Vec<String>),
-}
-
-/// How columns are called in events.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Case {
-    /// As in the table.
-    #[default]
-    AsIs,
-    /// `first_name` becomes `firstName`.
-    Camel,
-}
 
 /// What [`EventRules`] are made of.
 #[derive(Clone, Debug)]
@@ -110,6 +60,7 @@ pub struct EventRules {
     source: Source,
     options: RenderOptions,
     plans: Plans,
+    notices: Notices,
     transaction: Option<TransactionParts>,
     malformed_messages: u64,
 }
@@ -129,9 +80,16 @@ impl EventRules {
                 replace_invalid_utf8: options.replace_invalid_utf8,
             },
             plans: Plans::default(),
+            notices: Notices::default(),
             transaction: None,
             malformed_messages: 0,
         }
+    }
+
+    /// Puts these rules in the place of all others, from the next change on.
+    pub fn set_tables(&mut self, tables: Vec<TableRule>) {
+        self.tables = tables;
+        self.plans = Plans::default();
     }
 
     /// Appends a change's event, if it makes one: a change of a table no rule names, or a message
@@ -140,8 +98,8 @@ impl EventRules {
     /// # Errors
     ///
     /// When a value is not UTF-8 (a database of the encoding SQL_ASCII) and nothing is to replace
-    /// it, or a row has not as many
-    /// columns as its table. Then nothing was appended, and the same change will fail again.
+    /// it, or a row has not as many columns as its table. Then nothing was appended, and the same
+    /// change will fail again.
     pub fn apply(
         &mut self,
         transaction: &Transaction,
@@ -161,8 +119,8 @@ impl EventRules {
                 return Ok(());
             }
         };
-        let (tables, source) = (&self.tables, &self.source);
-        let plan = self.plans.of(relation, |relation| plan(tables, source, relation));
+        let (tables, source, notices) = (&self.tables, &self.source, &mut self.notices);
+        let plan = self.plans.of(relation, |relation| plan(tables, source, relation, notices));
         let Some(plan) = plan else { return Ok(()) };
         let event = Row {
             plan,
@@ -230,10 +188,49 @@ impl EventRules {
     }
 }
 
-fn plan(tables: &[TableRule], source: &Source, relation: &Arc<Relation>) -> Option<Plan> {
+fn plan(
+    tables: &[TableRule],
+    source: &Source,
+    relation: &Arc<Relation>,
+    notices: &mut Notices,
+) -> Option<Plan> {
     let rule = choose(tables, |rule| &rule.pattern, &relation.schema, &relation.name)?;
-    let record = rule.record.as_deref().unwrap_or(&relation.name);
-    Some(Plan::new(relation.clone(), record, source))
+    let told = Told::new(rule, relation);
+    for notice in &told.notices {
+        notices.say(notice);
+    }
+    let record = match &rule.record {
+        Some(record) => record.into(),
+        None => record_of(&relation.name),
+    };
+    Some(Plan::new(relation.clone(), &record, told, source))
+}
+
+/// What was said in the log about tables and their rules. Their plans are made again whenever the
+/// server describes a table again, which is no reason to repeat it.
+#[derive(Debug, Default)]
+struct Notices {
+    said: HashSet<String>,
+}
+
+impl Notices {
+    /// Repeating a sentence costs less than remembering without end.
+    const MOST: usize = 10_000;
+
+    fn say(&mut self, notice: &Notice) {
+        if self.said.contains(&notice.sentence) {
+            return;
+        }
+        if self.said.len() >= Notices::MOST {
+            self.said.clear();
+        }
+        self.said.insert(notice.sentence.clone());
+        if notice.is_expected {
+            tracing::debug!("{}", notice.sentence);
+        } else {
+            tracing::warn!("{}", notice.sentence);
+        }
+    }
 }
 
 /// The transaction's parts, made anew when another begins.
@@ -286,7 +283,8 @@ impl Row<'_> {
             (None, Some(new)) => Lanes::one(new),
             _ => Lanes::NONE,
         };
-        self.push(batch, Verb::Updated, lanes, new.bytes(), |out| match old {
+        let verb = self.plan.verb_of_update(old, new);
+        self.push(batch, verb, lanes, new.bytes(), |out| match old {
             None => {
                 self.row(out, new.iter().enumerate())?;
                 self.unchanged(out, new.iter())

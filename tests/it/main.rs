@@ -22,5 +22,6 @@ mod row_filters;
 mod setup;
 mod shutdown;
 mod standby;
+mod tables;
 mod tpcb;
 mod versions;

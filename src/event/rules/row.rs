@@ -40,7 +40,7 @@ impl Row<'_> {
         })
     }
 
-    /// Appends columns as an object, without those that were not sent.
+    /// Appends columns as an object, without those that were not sent and those that are not told.
     pub(super) fn row<'v>(
         &self,
         out: &mut Vec<u8>,
@@ -48,16 +48,17 @@ impl Row<'_> {
     ) -> Result<(), RuleError> {
         let start = out.len();
         for (column, value) in values {
+            let Some(key) = self.plan.key(column) else { continue };
             match value {
                 TupleValue::UnchangedToast => {}
                 TupleValue::Null => {
                     out.push(b',');
-                    out.extend_from_slice(self.plan.key(column));
+                    out.extend_from_slice(key);
                     out.extend_from_slice(b"null");
                 }
                 TupleValue::Text(text) => {
                     out.push(b',');
-                    out.extend_from_slice(self.plan.key(column));
+                    out.extend_from_slice(key);
                     let kind = &self.plan.relation.columns[column].kind;
                     render::value(out, kind, text, self.options)
                         .map_err(|_| RuleError::invalid_utf8(&self.plan.relation, column))?;
@@ -68,12 +69,14 @@ impl Row<'_> {
         Ok(())
     }
 
-    /// Appends columns' names as an array.
+    /// Appends columns' names as an array, without those that are not told.
     fn names(&self, out: &mut Vec<u8>, columns: impl Iterator<Item = usize>) {
         let start = out.len();
         for column in columns {
-            out.push(b',');
-            out.extend_from_slice(self.plan.quoted_name(column));
+            if let Some(name) = self.plan.quoted_name(column) {
+                out.push(b',');
+                out.extend_from_slice(name);
+            }
         }
         enclose(out, start, b'[', b']');
     }
@@ -85,10 +88,15 @@ impl Row<'_> {
         values: impl Iterator<Item = TupleValue<'v>> + Clone,
     ) -> Result<(), RuleError> {
         let missing = |value: TupleValue<'_>| value == TupleValue::UnchangedToast;
-        if values.clone().any(missing) {
+        if !values.clone().any(missing) {
+            return Ok(());
+        }
+        let columns = values.enumerate().filter(|(_, value)| missing(*value));
+        let columns = columns.map(|(column, _)| column);
+        let mut columns = columns.filter(|&column| self.plan.key(column).is_some()).peekable();
+        if columns.peek().is_some() {
             out.extend_from_slice(b",\"unchanged\":");
-            let columns = values.enumerate().filter(|(_, value)| missing(*value));
-            self.names(out, columns.map(|(column, _)| column));
+            self.names(out, columns);
         }
         Ok(())
     }
@@ -120,7 +128,8 @@ impl Row<'_> {
         });
         let changed = both.enumerate().filter_map(|(column, (new, old))| {
             let old = old?;
-            (new != TupleValue::UnchangedToast && new != old).then_some((column, old))
+            let changed = new != TupleValue::UnchangedToast && new != old;
+            (changed && self.plan.key(column).is_some()).then_some((column, old))
         });
         self.row(out, whole.clone().enumerate())?;
         let full = matches!(old, OldTuple::Full(_));

@@ -1,3 +1,5 @@
+mod tables;
+
 use serde_json::{Value, json};
 
 use super::*;
