@@ -5,6 +5,7 @@ pub mod change;
 pub mod error;
 pub mod position;
 pub mod progress;
+mod relations;
 pub mod replication;
 mod session;
 

@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tracing::{info, warn};
 
-use crate::postgres::catalog::{self, OwnedRelation};
+use crate::postgres::catalog::{self, OwnedRelation, TypeCache};
 use crate::postgres::connection::{self, Client, ConnectionOptions};
 use crate::postgres::error::{PgError, Stage};
 use crate::postgres::lsn::Lsn;
-use crate::postgres::relation::Relation;
 use crate::postgres::replication::{ReplicationClient, ReplicationStream, StartOptions};
 use crate::postgres::slot::{self, SlotInfo};
 
@@ -71,6 +70,7 @@ pub fn run_replication<S: ChangeSink>(
         runtime,
         place,
         source,
+        types: TypeCache::new(&options.slot),
         accept_gap: options.accept_gap,
         got_on: false,
         worked: false,
@@ -109,6 +109,8 @@ struct Follower<'a, S: ChangeSink> {
     place: Place,
     /// The source as last seen; none before the first connection of a new journal.
     source: Option<Source>,
+    /// What the catalog has said of types so far.
+    types: TypeCache,
     accept_gap: bool,
     /// Whether the last connection streamed for a while or brought something new. One that only
     /// begins and breaks at the same change again is no reason to try the next at once.
@@ -270,14 +272,19 @@ impl<S: ChangeSink> Follower<'_, S> {
     fn stream(&mut self, client: Client, stream: ReplicationStream) -> Result<(), CaptureError> {
         let (runtime, progress) = (self.runtime, self.progress);
         let connection = &self.options.connection;
-        let mut client = client;
-        let mut resolve = move |relation: OwnedRelation| -> Result<Relation, CaptureError> {
+        let (mut client, types) = (client, &mut self.types);
+        let mut resolve = move |relation: &OwnedRelation, row_lsn: Lsn| {
             const DOING: &str = "reading a table's types from the catalog";
             if client.is_closed() {
                 client = unless_stopped(runtime, progress, connection::connect(connection))
                     .map_err(CaptureError::while_doing(DOING))?;
             }
-            ask(runtime, progress, DOING, catalog::resolve_relation(&client, &relation))
+            ask(
+                runtime,
+                progress,
+                DOING,
+                catalog::resolve_relation(&client, types, relation, row_lsn),
+            )
         };
         let session = Session::new(stream, self.sink, &mut self.place, &mut resolve, self.progress);
         session.run().map_err(|error| self.explain(error))

@@ -1,19 +1,17 @@
 //! One stretch of streaming, from START_REPLICATION to its end.
 
-use std::collections::HashMap;
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::postgres::catalog::OwnedRelation;
 use crate::postgres::lsn::Lsn;
 use crate::postgres::pgoutput::{self, LogicalMessage};
-use crate::postgres::relation::{Relation, RelationId};
 use crate::postgres::replication::{ReplicationMessage, ReplicationStream, StatusUpdate};
 
 use super::change::{Change, ChangeSink, Position, Transaction};
 use super::error::CaptureError;
 use super::progress::Progress;
+use super::relations::{Relations, Resolve};
 
 /// How often the server hears from us though nothing happens. The server gives up after
 /// `wal_sender_timeout`, 60 s by default, and few set it below several seconds.
@@ -45,16 +43,13 @@ pub(super) struct Place {
     pub(super) resume_lsn: Lsn,
 }
 
-/// Completes a table's description from the catalog.
-pub(super) type Resolve<'a> = dyn FnMut(OwnedRelation) -> Result<Relation, CaptureError> + 'a;
-
 pub(super) struct Session<'a, S: ChangeSink> {
     pub(super) stream: ReplicationStream,
     pub(super) sink: &'a mut S,
     pub(super) place: &'a mut Place,
     pub(super) resolve: &'a mut Resolve<'a>,
     pub(super) progress: &'a Progress,
-    relations: HashMap<RelationId, Arc<Relation>>,
+    relations: Relations,
     /// The transaction whose messages are coming, and the number of its changes so far.
     open: Option<(Transaction, u64)>,
     received_lsn: Lsn,
@@ -83,7 +78,7 @@ impl<'a, S: ChangeSink> Session<'a, S> {
             place,
             resolve,
             progress,
-            relations: HashMap::new(),
+            relations: Relations::default(),
             open: None,
             received_lsn,
             reported_lsn: Lsn::ZERO,
@@ -226,7 +221,7 @@ struct Taker<'s, 'r, S: ChangeSink> {
     sink: &'s mut S,
     place: &'s mut Place,
     resolve: &'s mut Resolve<'r>,
-    relations: &'s mut HashMap<RelationId, Arc<Relation>>,
+    relations: &'s mut Relations,
     open: &'s mut Option<(Transaction, u64)>,
 }
 
@@ -252,26 +247,24 @@ impl<S: ChangeSink> Taker<'_, '_, S> {
                 self.caught_up_to(end_lsn)
             }
             LogicalMessage::Relation(relation) => {
-                let id = relation.id;
-                let relation = (self.resolve)(OwnedRelation::from(&relation))?;
-                self.relations.insert(id, Arc::new(relation));
+                self.relations.announced(OwnedRelation::from(&relation));
                 Ok(())
             }
             LogicalMessage::Insert { relation, new } => {
-                let relation = self.relation(relation)?;
+                let relation = self.relations.of(relation, wal_start, self.resolve)?;
                 self.change(wal_start, &Change::Insert { relation: &relation, new })
             }
             LogicalMessage::Update { relation, old, new } => {
-                let relation = self.relation(relation)?;
+                let relation = self.relations.of(relation, wal_start, self.resolve)?;
                 self.change(wal_start, &Change::Update { relation: &relation, old, new })
             }
             LogicalMessage::Delete { relation, old } => {
-                let relation = self.relation(relation)?;
+                let relation = self.relations.of(relation, wal_start, self.resolve)?;
                 self.change(wal_start, &Change::Delete { relation: &relation, old })
             }
             LogicalMessage::Truncate { relations, .. } => {
                 for id in relations.iter() {
-                    let relation = self.relation(id)?;
+                    let relation = self.relations.of(id, wal_start, self.resolve)?;
                     self.change(wal_start, &Change::Truncate { relation: &relation })?;
                 }
                 Ok(())
@@ -291,12 +284,6 @@ impl<S: ChangeSink> Taker<'_, '_, S> {
             }
             LogicalMessage::Type { .. } | LogicalMessage::Origin { .. } => Ok(()),
         }
-    }
-
-    fn relation(&self, id: RelationId) -> Result<Arc<Relation>, CaptureError> {
-        self.relations.get(&id).cloned().ok_or_else(|| {
-            CaptureError::protocol(format!("a row of table {} that was never described", id.0))
-        })
     }
 
     fn change(&mut self, row_lsn: Lsn, change: &Change<'_>) -> Result<(), CaptureError> {
