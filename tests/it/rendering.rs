@@ -1,6 +1,9 @@
 //! What events say of rows equals what `to_jsonb` makes of them, with the server itself as the
 //! judge.
 
+mod every_type;
+mod moving;
+mod pools;
 mod types;
 
 use std::collections::HashMap;
@@ -9,7 +12,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use walhook::capture::change::{Change, Position, Transaction};
 use walhook::event::{EventBatch, EventRules, RulesOptions, TableRule};
-use walhook::postgres::catalog::{OwnedRelation, resolve_relation};
+use walhook::postgres::catalog::{OwnedRelation, TypeCache, resolve_relation};
 use walhook::postgres::lsn::Lsn;
 use walhook::postgres::pgoutput::{LogicalMessage, decode};
 use walhook::postgres::relation::{Relation, RelationId};
@@ -20,6 +23,10 @@ use crate::harness::Database;
 /// The envelopes of everything a slot has, through decoder and rules. Every table is captured
 /// under its own name.
 async fn envelopes(client: &Client) -> Vec<Value> {
+    envelopes_with(client, false).await
+}
+
+async fn envelopes_with(client: &Client, int8_as_string: bool) -> Vec<Value> {
     let tables = client
         .query(
             "select schemaname::text, tablename::text from pg_publication_tables where pubname = 'p'",
@@ -38,18 +45,20 @@ async fn envelopes(client: &Client) -> Vec<Value> {
         database: "postgres".into(),
         capture: "replication",
         tables: tables.collect(),
-        int8_as_string: false,
+        int8_as_string,
         message_prefix: "walhook".into(),
     });
-    let changes = "select data from pg_logical_slot_get_binary_changes(current_database(), null, null, \
+    let changes = "select lsn::text, data from pg_logical_slot_get_binary_changes(current_database(), null, null, \
                    'proto_version', '1', 'publication_names', 'p', 'messages', 'true')";
     let mut batch = EventBatch::default();
+    let mut types = TypeCache::default();
     let mut relations: HashMap<RelationId, Arc<Relation>> = HashMap::new();
     let mut transaction =
         Transaction { commit_lsn: Lsn::ZERO, committed_at_us: 0, xid: 0, row_lsn: Lsn::ZERO };
     let mut ordinal = 0;
     for row in client.query(changes, &[]).await.unwrap() {
-        let data: &[u8] = row.get(0);
+        let lsn: Lsn = row.get::<_, &str>(0).parse().unwrap();
+        let data: &[u8] = row.get(1);
         let change = match decode(data).unwrap() {
             LogicalMessage::Begin { final_lsn, committed_at_us, xid } => {
                 transaction.commit_lsn = final_lsn;
@@ -59,8 +68,9 @@ async fn envelopes(client: &Client) -> Vec<Value> {
             }
             LogicalMessage::Relation(message) => {
                 let message = OwnedRelation::from(&message);
-                let relation = resolve_relation(client, &message).await.unwrap();
-                relations.insert(message.id, Arc::new(relation));
+                // The types do not move here.
+                let resolved = resolve_relation(client, &mut types, &message, lsn).await.unwrap();
+                relations.insert(message.id, Arc::new(resolved.relation));
                 continue;
             }
             LogicalMessage::Insert { relation, new } => {
@@ -91,13 +101,23 @@ async fn batch_execute(client: &Client, sql: &str) {
     client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql:.200}: {error:?}"));
 }
 
-/// A database with a slot of the same name, and a connection with the settings walhook pins.
+/// A connection with the settings walhook pins.
+async fn pinned(database: &Database) -> Client {
+    connect(&database.url().parse().unwrap()).await.unwrap()
+}
+
+/// A publication of everything, and a slot with the database's name.
+async fn capture(client: &Client) {
+    batch_execute(client, "create publication p for all tables").await;
+    let slot = "select pg_create_logical_replication_slot(current_database(), 'pgoutput')";
+    batch_execute(client, slot).await;
+}
+
+/// A database with publication and slot, and a connection to it.
 async fn start() -> (Database, Client) {
     let database = Database::create().await;
-    let client = connect(&database.url().parse().unwrap()).await.unwrap();
-    batch_execute(&client, "create publication p for all tables").await;
-    let slot = "select pg_create_logical_replication_slot(current_database(), 'pgoutput')";
-    batch_execute(&client, slot).await;
+    let client = pinned(&database).await;
+    capture(&client).await;
     (database, client)
 }
 
