@@ -255,3 +255,25 @@ async fn a_table_that_changes_mid_transaction_and_values_that_were_not_sent() {
     let ids: Vec<_> = events.iter().map(|event| event["id"].as_str().unwrap()).collect();
     assert!(ids.is_sorted_by(|a, b| a < b));
 }
+
+#[tokio::test]
+async fn a_bigint_is_a_string_wherever_it_is() {
+    let (_database, client) = start().await;
+    batch_execute(
+        &client,
+        "create type pair as (a int8, n int4, l int8[]);
+         create domain big as int8;
+         create domain bigs as int8[];
+         create table t (id int8 primary key, l int8[], p pair, ps pair[], b big, bs big[], d bigs,
+                         n numeric, r int8range, j jsonb);
+         insert into t values (9007199254740993, '{{1},{null}}', (2, 3, '{4}'),
+             array[(5, 6, null)::pair], 7, '{8}', '{9}', 10, '[11,12)', '{\"a\": 13}')",
+    )
+    .await;
+    let expected = serde_json::json!({
+        "id": "9007199254740993", "l": [["1"], [null]], "p": {"a": "2", "n": 3, "l": ["4"]},
+        "ps": [{"a": "5", "n": 6, "l": null}], "b": "7", "bs": ["8"], "d": ["9"], "n": 10,
+        "r": "[11,12)", "j": {"a": 13},
+    });
+    assert_eq!(envelopes_with(&client, true).await[0]["data"], expected);
+}
