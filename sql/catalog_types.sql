@@ -1,5 +1,6 @@
 -- The types $1 (oid[]) and every type they are made of: a domain's base type, an array's element, a
--- composite's attributes. UNION, not UNION ALL, so that a type met twice ends the walk.
+-- composite's attributes; as seen by the reader of slot $2. UNION, not UNION ALL, so that a type met
+-- twice ends the walk.
 with recursive reached (oid) as (
     select distinct unnest($1::oid[])
     union
@@ -17,6 +18,9 @@ with recursive reached (oid) as (
         where t.typtype = 'c' and a.attrelid = t.typrelid and a.attnum > 0
           and not a.attisdropped
     ) part (oid)
+), horizon (xmin_age) as (
+    -- What came before it was finished before any change that the slot still has to send.
+    select age(s.catalog_xmin) from pg_replication_slots s where s.slot_name = $2::text
 )
 select t.oid,
        case when t.typtype = 'd' then t.typbasetype end as base,
@@ -24,13 +28,24 @@ select t.oid,
            then t.typelem end as element,
        -- an array's own typdelim is its element type's
        t.typdelim::text as delimiter,
-       case when t.typtype = 'c' then array(
-           select a.attname::text from pg_attribute a
-           where a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped
-           order by a.attnum) end as attribute_names,
-       case when t.typtype = 'c' then array(
-           select a.atttypid from pg_attribute a
-           where a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped
-           order by a.attnum) end as attribute_types
+       attributes.names as attribute_names,
+       attributes.types as attribute_types,
+       attributes.numbers as attribute_numbers,
+       -- Whether the attributes have been the same ones since before the slot's next change.
+       coalesce(attributes.youngest > (select h.xmin_age from horizon h), true) as settled,
+       -- The log's end, taken after the snapshot: no change of the catalog beyond it was seen.
+       case when pg_is_in_recovery() then pg_last_wal_replay_lsn()
+            else pg_current_wal_insert_lsn() end::text as end_lsn
 from reached r
 join pg_type t on t.oid = r.oid
+left join lateral (
+    select coalesce(array_agg(a.attname::text order by a.attnum) filter (where not a.attisdropped),
+                    '{}') as names,
+           coalesce(array_agg(a.atttypid order by a.attnum) filter (where not a.attisdropped),
+                    '{}') as types,
+           coalesce(array_agg(a.attnum order by a.attnum) filter (where not a.attisdropped),
+                    '{}') as numbers,
+           min(age(a.xmin)) as youngest
+    from pg_attribute a
+    where a.attrelid = t.typrelid and a.attnum > 0
+) attributes on t.typtype = 'c'

@@ -12,7 +12,7 @@ use event::{EventBatch, EventRules, RulesOptions, TableRule};
 use postgres::lsn::Lsn;
 use postgres::pattern::TablePattern;
 use postgres::pgoutput::{LogicalMessage, decode};
-use postgres::relation::{Column, Relation, RelationId, ReplicaIdentity, TypeKind};
+use postgres::relation::{Column, Composite, Relation, RelationId, ReplicaIdentity, TypeKind};
 
 #[path = "../../src/capture"]
 mod capture {
@@ -32,15 +32,16 @@ mod postgres {
 /// All kinds but json, whose text is trusted.
 fn kinds() -> Vec<TypeKind> {
     let array = |element| TypeKind::Array { element: Arc::new(element), delimiter: b',' };
-    let pair = TypeKind::Composite(Arc::new(vec![
-        ("a".into(), TypeKind::Number),
-        ("b\"".into(), array(TypeKind::Text)),
-    ]));
+    let attributes = vec![("a".into(), TypeKind::Number), ("b\"".into(), array(TypeKind::Text))];
+    let others = vec![vec![("c".into(), TypeKind::Char); 3]];
+    let pair = TypeKind::Composite(Arc::new(Composite { attributes, firm: 1, others }));
     vec![
         TypeKind::Text,
         TypeKind::Number,
         TypeKind::Int8,
         TypeKind::Bool,
+        TypeKind::Char,
+        TypeKind::Vector(Arc::new(TypeKind::Number)),
         TypeKind::Timestamp,
         TypeKind::TimestampTz,
         array(TypeKind::Number),

@@ -6,6 +6,7 @@ pub mod error;
 pub mod filter;
 pub mod position;
 pub mod progress;
+mod relations;
 pub mod replication;
 mod session;
 mod timeline;

@@ -7,11 +7,10 @@ use std::time::Instant;
 use tokio::runtime::Handle;
 use tracing::{error, info, warn};
 
-use crate::postgres::catalog::{self, OLDEST_VERSION_NUM, OwnedRelation};
+use crate::postgres::catalog::{self, OLDEST_VERSION_NUM, OwnedRelation, TypeCache};
 use crate::postgres::connection::{self, Client, ConnectionOptions};
 use crate::postgres::error::PgError;
 use crate::postgres::lsn::Lsn;
-use crate::postgres::relation::Relation;
 use crate::postgres::replication::{
     POSTMASTER_START_TIME, ReplicationClient, ReplicationStream, StartOptions,
 };
@@ -89,6 +88,7 @@ pub fn run_replication<S: ChangeSink>(
         runtime,
         place,
         source,
+        types: TypeCache::new(&options.slot),
         accept_gap: options.accept_gap,
         raw: false,
         got_on: false,
@@ -108,6 +108,8 @@ struct Follower<'a, S: ChangeSink> {
     place: Place,
     /// The source as last seen; none before the first connection of a new journal.
     source: Option<Source>,
+    /// What the catalog has said of types so far.
+    types: TypeCache,
     accept_gap: bool,
     /// Whether text comes in whatever bytes the database holds.
     raw: bool,
@@ -415,14 +417,19 @@ impl<S: ChangeSink> Follower<'_, S> {
         let server = FilterServer::new(runtime, progress, connection, self.raw);
         let sieve = Sieve::new(&self.options.filters, server);
         let sift = (sieve, self.options.origin);
-        let mut client = client;
-        let mut resolve = move |relation: OwnedRelation| -> Result<Relation, CaptureError> {
+        let (mut client, types) = (client, &mut self.types);
+        let mut resolve = move |relation: &OwnedRelation, row_lsn: Lsn| {
             const DOING: &str = "reading a table's types from the catalog";
             if client.is_closed() {
                 client = unless_stopped(runtime, progress, connection::connect(connection))
                     .map_err(CaptureError::while_doing(DOING))?;
             }
-            ask(runtime, progress, DOING, catalog::resolve_relation(&client, &relation))
+            ask(
+                runtime,
+                progress,
+                DOING,
+                catalog::resolve_relation(&client, types, relation, row_lsn),
+            )
         };
         let mut session =
             Session::new(stream, self.sink, &mut self.place, &mut resolve, sift, progress);

@@ -1,20 +1,18 @@
 //! One stretch of streaming, from START_REPLICATION to its end.
 
-use std::collections::HashMap;
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::postgres::catalog::OwnedRelation;
 use crate::postgres::lsn::Lsn;
 use crate::postgres::pgoutput::{self, LogicalMessage};
-use crate::postgres::relation::{Relation, RelationId};
 use crate::postgres::replication::{ReplicationMessage, ReplicationStream, StatusUpdate};
 
 use super::change::{Change, ChangeSink, Position, Transaction};
 use super::error::CaptureError;
 use super::filter::Sieve;
 use super::progress::Progress;
+use super::relations::{Relations, Resolve};
 use super::replication::Origin;
 use super::timeline::TimelineWatch;
 
@@ -58,9 +56,6 @@ struct Open {
     ours: bool,
 }
 
-/// Completes a table's description from the catalog.
-pub(super) type Resolve<'a> = dyn FnMut(OwnedRelation) -> Result<Relation, CaptureError> + 'a;
-
 pub(super) struct Session<'a, S: ChangeSink> {
     pub(super) stream: ReplicationStream,
     pub(super) sink: &'a mut S,
@@ -71,7 +66,7 @@ pub(super) struct Session<'a, S: ChangeSink> {
     pub(super) progress: &'a Progress,
     /// Of a standby.
     pub(super) watch: Option<&'a TimelineWatch>,
-    relations: HashMap<RelationId, Arc<Relation>>,
+    relations: Relations,
     open: Option<Open>,
     received_lsn: Lsn,
     reported_lsn: Lsn,
@@ -103,7 +98,7 @@ impl<'a, S: ChangeSink> Session<'a, S> {
             origin,
             progress,
             watch: None,
-            relations: HashMap::new(),
+            relations: Relations::default(),
             open: None,
             received_lsn,
             reported_lsn: Lsn::ZERO,
@@ -259,7 +254,7 @@ struct Taker<'s, 'r, S: ChangeSink> {
     resolve: &'s mut Resolve<'r>,
     sieve: &'s mut Sieve<'r>,
     origin: Origin,
-    relations: &'s mut HashMap<RelationId, Arc<Relation>>,
+    relations: &'s mut Relations,
     open: &'s mut Option<Open>,
 }
 
@@ -287,22 +282,25 @@ impl<S: ChangeSink> Taker<'_, '_, S> {
                 }
                 self.caught_up_to(end_lsn)
             }
-            LogicalMessage::Relation(relation) => self.describe(OwnedRelation::from(&relation)),
+            LogicalMessage::Relation(relation) => {
+                self.relations.announced(OwnedRelation::from(&relation));
+                Ok(())
+            }
             LogicalMessage::Insert { relation, new } => {
-                let relation = self.relation(relation)?;
+                let relation = self.relations.of(relation, wal_start, self.resolve)?;
                 self.change(wal_start, Change::Insert { relation: &relation, new })
             }
             LogicalMessage::Update { relation, old, new } => {
-                let relation = self.relation(relation)?;
+                let relation = self.relations.of(relation, wal_start, self.resolve)?;
                 self.change(wal_start, Change::Update { relation: &relation, old, new })
             }
             LogicalMessage::Delete { relation, old } => {
-                let relation = self.relation(relation)?;
+                let relation = self.relations.of(relation, wal_start, self.resolve)?;
                 self.change(wal_start, Change::Delete { relation: &relation, old })
             }
             LogicalMessage::Truncate { relations, .. } => {
                 for id in relations.iter() {
-                    let relation = self.relation(id)?;
+                    let relation = self.relations.of(id, wal_start, self.resolve)?;
                     self.change(wal_start, Change::Truncate { relation: &relation })?;
                 }
                 Ok(())
@@ -330,28 +328,18 @@ impl<S: ChangeSink> Taker<'_, '_, S> {
         }
     }
 
-    fn describe(&mut self, relation: OwnedRelation) -> Result<(), CaptureError> {
-        let id = relation.id;
-        let relation = (self.resolve)(relation)?;
-        self.relations.insert(id, Arc::new(relation));
-        Ok(())
-    }
-
     /// A message with names that are not UTF-8, in which U+FFFD takes the place of what is none. The
     /// name of a type is of no interest.
     fn take_misnamed(&mut self, data: &[u8]) -> Result<(), CaptureError> {
         let Some(data) = pgoutput::with_valid_names(data) else { return Ok(()) };
         match pgoutput::decode(&data) {
-            Ok(LogicalMessage::Relation(relation)) => self.describe(OwnedRelation::from(&relation)),
+            Ok(LogicalMessage::Relation(relation)) => {
+                self.relations.announced(OwnedRelation::from(&relation));
+                Ok(())
+            }
             Ok(_) => Ok(()),
             Err(error) => Err(CaptureError::protocol(error.to_string())),
         }
-    }
-
-    fn relation(&self, id: RelationId) -> Result<Arc<Relation>, CaptureError> {
-        self.relations.get(&id).cloned().ok_or_else(|| {
-            CaptureError::protocol(format!("a row of table {} that was never described", id.0))
-        })
     }
 
     fn change(&mut self, row_lsn: Lsn, change: Change<'_>) -> Result<(), CaptureError> {

@@ -58,19 +58,24 @@ fn valid_value(
         TypeKind::TimestampTz => datetime::timestamp_tz(out, text),
         TypeKind::Json => return json(out, text),
         TypeKind::Array { element, delimiter } => {
-            let text = string::utf8(text)?;
             array::write(out, text, element, *delimiter, options)
         }
-        TypeKind::Composite(attributes) => {
-            let text = string::utf8(text)?;
-            composite::write(out, text, attributes, options)
-        }
+        TypeKind::Vector(element) => array::vector(out, text, element, options),
+        TypeKind::Composite(shapes) => composite::write(out, text, shapes, options),
+        TypeKind::Char => return char(out, text),
     };
     if written.is_none() {
         out.truncate(start);
         string::quoted(out, text)?;
     }
     Ok(())
+}
+
+/// A byte above 127 is no text in any encoding; older servers send it as it is.
+fn char(out: &mut Vec<u8>, text: &[u8]) -> Result<(), InvalidUtf8> {
+    let &[byte @ 0x80..=0xFF] = text else { return string::quoted(out, text) };
+    let digit = |shift: u32| b'0' + (byte >> shift & 7);
+    string::quoted(out, &[b'\\', digit(6), digit(3), digit(0)])
 }
 
 fn boolean(out: &mut Vec<u8>, text: &[u8]) -> Option<()> {

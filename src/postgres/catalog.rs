@@ -1,5 +1,6 @@
 //! What the catalog says about the server and its tables.
 
+mod type_cache;
 mod types;
 
 use tokio_postgres::types::Type;
@@ -8,7 +9,8 @@ use tokio_postgres::{Client, Row};
 use super::error::PgError;
 use super::relation::ReplicaIdentity;
 
-pub use types::{OwnedColumn, OwnedRelation, resolve_relation};
+pub use type_cache::TypeCache;
+pub use types::{OwnedColumn, OwnedRelation, ResolvedRelation, resolve_relation};
 
 /// The server, the database and the role, as far as they matter to replication.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,6 +14,9 @@ impl Lsn {
     /// Position zero, which Postgres calls invalid: no record is there.
     pub const ZERO: Lsn = Lsn(0);
 
+    /// Beyond any record.
+    pub const MAX: Lsn = Lsn(u64::MAX);
+
     /// Bytes from `earlier` to `self`, zero where `earlier` is ahead.
     pub fn bytes_since(self, earlier: Lsn) -> u64 {
         self.0.saturating_sub(earlier.0)

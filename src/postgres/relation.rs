@@ -80,6 +80,42 @@ pub enum TypeKind {
         /// Between elements: `,` for all but `box` (`;`).
         delimiter: u8,
     },
-    /// A composite: its attributes in order.
-    Composite(Arc<Vec<(String, TypeKind)>>),
+    /// int2vector and oidvector: arrays to `to_jsonb`, though their text is the elements with
+    /// spaces between.
+    Vector(Arc<TypeKind>),
+    /// `"char"`, a single byte: one above 127 as `\ooo`, as servers from 16 on write it.
+    Char,
+    /// A composite.
+    Composite(Arc<Composite>),
+}
+
+/// The shapes that a composite type's rows may have.
+///
+/// Attributes come and go without a word in the stream, and a row's text has those of its own
+/// time, without their names. What is here are the shapes among which the number of fields in the
+/// text tells.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Composite {
+    /// The attributes in order, as far as the catalog knows them.
+    pub attributes: Vec<Attribute>,
+    /// A text of at most so many fields has the first ones of `attributes`: none was dropped in
+    /// between, so the row is of a time before the others were added.
+    pub firm: usize,
+    /// Other shapes, by their number of attributes; no two have the same, and none that of
+    /// `attributes`.
+    pub others: Vec<Vec<Attribute>>,
+}
+
+/// An attribute of a composite: its name, and how its values render.
+pub type Attribute = (String, TypeKind);
+
+impl TypeKind {
+    /// Whether a composite is anywhere in it.
+    pub fn has_composite(&self) -> bool {
+        match self {
+            TypeKind::Composite(_) => true,
+            TypeKind::Array { element, .. } => element.has_composite(),
+            _ => false,
+        }
+    }
 }

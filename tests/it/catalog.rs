@@ -1,10 +1,12 @@
 //! What the catalog says: tables, how their types render, servers and slots.
 
 use walhook::postgres::catalog::{
-    OwnedColumn, OwnedRelation, TableInfo, TableKind, list_tables, resolve_relation, server_info,
+    OwnedColumn, OwnedRelation, TableInfo, TableKind, TypeCache, list_tables, resolve_relation,
+    server_info,
 };
+use walhook::postgres::lsn::Lsn;
 use walhook::postgres::publication::publication;
-use walhook::postgres::relation::{Relation, RelationId, ReplicaIdentity, TypeKind};
+use walhook::postgres::relation::{Composite, Relation, RelationId, ReplicaIdentity, TypeKind};
 use walhook::postgres::slot::{WalStatus, drop_slot, slot};
 
 use crate::harness::Database;
@@ -12,6 +14,11 @@ use crate::harness::Database;
 async fn table(database: &Database, name: &str) -> TableInfo {
     let tables = list_tables(&database.client().await).await.unwrap();
     tables.into_iter().find(|table| table.name == name).unwrap()
+}
+
+async fn resolve(database: &Database, message: &OwnedRelation) -> Relation {
+    let (client, mut types) = (database.client().await, TypeCache::default());
+    resolve_relation(&client, &mut types, message, Lsn(1)).await.unwrap().relation
 }
 
 /// The relation as the stream would announce it, completed.
@@ -33,7 +40,7 @@ async fn resolved(database: &Database, name: &str) -> Relation {
             })
             .collect(),
     };
-    resolve_relation(&database.client().await, &message).await.unwrap()
+    resolve(database, &message).await
 }
 
 #[tokio::test]
@@ -159,20 +166,22 @@ async fn types_resolve_to_how_they_render() {
     assert_eq!(kind("docs"), array(TypeKind::Json));
     assert_eq!(kind("at"), TypeKind::Timestamp);
     assert_eq!(kind("ats"), array(TypeKind::TimestampTz));
-    for text in ["day", "bytes", "old", "span", "who"] {
+    assert_eq!(kind("old"), TypeKind::Vector(TypeKind::Number.into()));
+    for text in ["day", "bytes", "span", "who"] {
         assert_eq!(kind(text), TypeKind::Text, "{text}");
     }
     let number = TypeKind::Number;
-    let point = TypeKind::Composite(
-        vec![
-            ("x".to_owned(), number.clone()),
-            ("y".to_owned(), number),
-            ("label".to_owned(), TypeKind::Text),
-        ]
-        .into(),
-    );
+    let composite = |attributes: Vec<(String, TypeKind)>| {
+        let firm = attributes.len();
+        TypeKind::Composite(Composite { attributes, firm, others: vec![] }.into())
+    };
+    let point = composite(vec![
+        ("x".to_owned(), number.clone()),
+        ("y".to_owned(), number),
+        ("label".to_owned(), TypeKind::Text),
+    ]);
     let line = vec![("a".to_owned(), point.clone()), ("b".to_owned(), array(point))];
-    assert_eq!(kind("shape"), TypeKind::Composite(line.into()));
+    assert_eq!(kind("shape"), composite(line));
     assert_eq!(relation.key, [0]);
 }
 
@@ -191,7 +200,7 @@ async fn what_is_gone_falls_back() {
             in_replica_identity: true,
         }],
     };
-    let relation = resolve_relation(&database.client().await, &message).await.unwrap();
+    let relation = resolve(&database, &message).await;
     assert_eq!((relation.columns[0].kind.clone(), relation.key), (TypeKind::Text, vec![0]));
 }
 

@@ -1,6 +1,9 @@
 //! What events say of rows equals what `to_jsonb` makes of them, with the server itself as the
 //! judge.
 
+mod every_type;
+mod moving;
+mod pools;
 mod types;
 
 use std::collections::HashMap;
@@ -10,7 +13,7 @@ use serde_json::Value;
 use walhook::capture::change::{Change, Position, Transaction};
 use walhook::event::{EventBatch, EventRules, RulesOptions, TableRule};
 use walhook::postgres::TablePattern;
-use walhook::postgres::catalog::{OwnedRelation, resolve_relation};
+use walhook::postgres::catalog::{OwnedRelation, TypeCache, resolve_relation};
 use walhook::postgres::lsn::Lsn;
 use walhook::postgres::pgoutput::{LogicalMessage, decode};
 use walhook::postgres::relation::{Relation, RelationId};
@@ -21,6 +24,10 @@ use crate::harness::Database;
 /// The envelopes of everything a slot has, through decoder and rules. Every table is captured
 /// under its own name.
 async fn envelopes(client: &Client) -> Vec<Value> {
+    envelopes_with(client, false).await
+}
+
+async fn envelopes_with(client: &Client, int8_as_string: bool) -> Vec<Value> {
     let tables = client
         .query(
             "select schemaname::text, tablename::text from pg_publication_tables where pubname = 'p'",
@@ -38,19 +45,21 @@ async fn envelopes(client: &Client) -> Vec<Value> {
         database: "postgres".into(),
         capture: "replication",
         tables: tables.collect(),
-        int8_as_string: false,
+        int8_as_string,
         replace_invalid_utf8: false,
         message_prefix: "walhook".into(),
     });
-    let changes = "select data from pg_logical_slot_get_binary_changes(current_database(), null, null, \
+    let changes = "select lsn::text, data from pg_logical_slot_get_binary_changes(current_database(), null, null, \
                    'proto_version', '1', 'publication_names', 'p', 'messages', 'true')";
     let mut batch = EventBatch::default();
+    let mut types = TypeCache::default();
     let mut relations: HashMap<RelationId, Arc<Relation>> = HashMap::new();
     let mut transaction =
         Transaction { commit_lsn: Lsn::ZERO, committed_at_us: 0, xid: 0, row_lsn: Lsn::ZERO };
     let mut ordinal = 0;
     for row in client.query(changes, &[]).await.unwrap() {
-        let data: &[u8] = row.get(0);
+        let lsn: Lsn = row.get::<_, &str>(0).parse().unwrap();
+        let data: &[u8] = row.get(1);
         let change = match decode(data).unwrap() {
             LogicalMessage::Begin { final_lsn, committed_at_us, xid } => {
                 transaction.commit_lsn = final_lsn;
@@ -60,8 +69,9 @@ async fn envelopes(client: &Client) -> Vec<Value> {
             }
             LogicalMessage::Relation(message) => {
                 let message = OwnedRelation::from(&message);
-                let relation = resolve_relation(client, &message).await.unwrap();
-                relations.insert(message.id, Arc::new(relation));
+                // The types do not move here.
+                let resolved = resolve_relation(client, &mut types, &message, lsn).await.unwrap();
+                relations.insert(message.id, Arc::new(resolved.relation));
                 continue;
             }
             LogicalMessage::Insert { relation, new } => {
@@ -92,13 +102,23 @@ async fn batch_execute(client: &Client, sql: &str) {
     client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql:.200}: {error:?}"));
 }
 
-/// A database with a slot of the same name, and a connection with the settings walhook pins.
+/// A connection with the settings walhook pins.
+async fn pinned(database: &Database) -> Client {
+    connect(&database.url().parse().unwrap()).await.unwrap()
+}
+
+/// A publication of everything, and a slot with the database's name.
+async fn capture(client: &Client) {
+    batch_execute(client, "create publication p for all tables").await;
+    let slot = "select pg_create_logical_replication_slot(current_database(), 'pgoutput')";
+    batch_execute(client, slot).await;
+}
+
+/// A database with publication and slot, and a connection to it.
 async fn start() -> (Database, Client) {
     let database = Database::create().await;
-    let client = connect(&database.url().parse().unwrap()).await.unwrap();
-    batch_execute(&client, "create publication p for all tables").await;
-    let slot = "select pg_create_logical_replication_slot(current_database(), 'pgoutput')";
-    batch_execute(&client, slot).await;
+    let client = pinned(&database).await;
+    capture(&client).await;
     (database, client)
 }
 
@@ -235,4 +255,26 @@ async fn a_table_that_changes_mid_transaction_and_values_that_were_not_sent() {
     assert_eq!(Value::Array(shown).to_string().replace("1.50", "1.5"), expected.to_string());
     let ids: Vec<_> = events.iter().map(|event| event["id"].as_str().unwrap()).collect();
     assert!(ids.is_sorted_by(|a, b| a < b));
+}
+
+#[tokio::test]
+async fn a_bigint_is_a_string_wherever_it_is() {
+    let (_database, client) = start().await;
+    batch_execute(
+        &client,
+        "create type pair as (a int8, n int4, l int8[]);
+         create domain big as int8;
+         create domain bigs as int8[];
+         create table t (id int8 primary key, l int8[], p pair, ps pair[], b big, bs big[], d bigs,
+                         n numeric, r int8range, j jsonb);
+         insert into t values (9007199254740993, '{{1},{null}}', (2, 3, '{4}'),
+             array[(5, 6, null)::pair], 7, '{8}', '{9}', 10, '[11,12)', '{\"a\": 13}')",
+    )
+    .await;
+    let expected = serde_json::json!({
+        "id": "9007199254740993", "l": [["1"], [null]], "p": {"a": "2", "n": 3, "l": ["4"]},
+        "ps": [{"a": "5", "n": 6, "l": null}], "b": "7", "bs": ["8"], "d": ["9"], "n": 10,
+        "r": "[11,12)", "j": {"a": 13},
+    });
+    assert_eq!(envelopes_with(&client, true).await[0]["data"], expected);
 }

@@ -12,7 +12,7 @@ const MAX_DIMENSIONS: usize = 6;
 /// written, where the text is not what `array_out` writes.
 pub(super) fn write(
     out: &mut Vec<u8>,
-    text: &str,
+    text: &[u8],
     element: &TypeKind,
     delimiter: u8,
     options: RenderOptions,
@@ -24,17 +24,18 @@ pub(super) fn write(
 }
 
 /// Takes off a prefix like `[2:3][0:1]=`, written where an index doesn't start at 1.
-fn without_bounds(text: &str) -> Option<&str> {
-    if !text.starts_with('[') {
+fn without_bounds(text: &[u8]) -> Option<&[u8]> {
+    if !text.starts_with(b"[") {
         return Some(text);
     }
-    let (bounds, rest) = text.split_once('=')?;
-    let expected = |byte: u8| byte.is_ascii_digit() || b"[]:-+".contains(&byte);
-    bounds.bytes().all(expected).then_some(rest)
+    let end = text.iter().position(|&byte| byte == b'=')?;
+    let (bounds, rest) = (&text[..end], &text[end + 1..]);
+    let expected = |&byte: &u8| byte.is_ascii_digit() || b"[]:-+".contains(&byte);
+    bounds.iter().all(expected).then_some(rest)
 }
 
 struct Parser<'a> {
-    text: &'a str,
+    text: &'a [u8],
     at: usize,
     element: &'a TypeKind,
     delimiter: u8,
@@ -43,7 +44,7 @@ struct Parser<'a> {
 
 impl Parser<'_> {
     fn peek(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
+        self.text.get(self.at).copied()
     }
 
     /// One pair of braces and what is in it.
@@ -87,12 +88,12 @@ impl Parser<'_> {
     fn bare(&mut self, out: &mut Vec<u8>) -> Option<()> {
         let rest = &self.text[self.at..];
         let delimiter = self.delimiter;
-        let end = |byte| byte == delimiter || matches!(byte, b'{' | b'}' | b'"' | b'\\');
-        let value = &rest[..rest.bytes().position(end)?];
+        let end = |&byte: &u8| byte == delimiter || matches!(byte, b'{' | b'}' | b'"' | b'\\');
+        let value = &rest[..rest.iter().position(end)?];
         self.at += value.len();
         match value {
-            "" => None,
-            "NULL" => {
+            b"" => None,
+            b"NULL" => {
                 out.extend_from_slice(b"null");
                 Some(())
             }
@@ -100,26 +101,48 @@ impl Parser<'_> {
         }
     }
 
-    fn value(&self, out: &mut Vec<u8>, value: &str) -> Option<()> {
-        super::value(out, self.element, value.as_bytes(), self.options).ok()
+    fn value(&self, out: &mut Vec<u8>, value: &[u8]) -> Option<()> {
+        super::value(out, self.element, value, self.options).ok()
     }
 }
 
 /// The text up to the closing quote, without its escapes, and how long it was with them and the
 /// quote.
-fn unquote(text: &str) -> Option<(Cow<'_, str>, usize)> {
-    let end = text.bytes().position(|byte| byte == b'"' || byte == b'\\')?;
-    if text.as_bytes()[end] == b'"' {
+fn unquote(text: &[u8]) -> Option<(Cow<'_, [u8]>, usize)> {
+    let special = |text: &[u8]| text.iter().position(|&byte| byte == b'"' || byte == b'\\');
+    let mut end = special(text)?;
+    if text[end] == b'"' {
         return Some((Cow::Borrowed(&text[..end]), end + 1));
     }
-    let mut value = String::from(&text[..end]);
-    let mut characters = text[end..].char_indices();
-    while let Some((place, character)) = characters.next() {
-        match character {
-            '"' => return Some((Cow::Owned(value), end + place + 1)),
-            '\\' => value.push(characters.next()?.1),
-            character => value.push(character),
+    let mut value = text[..end].to_vec();
+    while text[end] == b'\\' {
+        // What follows is taken as it is, were it a backslash or a quote.
+        let start = end + 1;
+        end = start + 1 + special(text.get(start + 1..)?)?;
+        value.extend_from_slice(&text[start..end]);
+    }
+    Some((Cow::Owned(value), end + 1))
+}
+
+/// Appends the text of an int2vector or oidvector as a JSON array.
+pub(super) fn vector(
+    out: &mut Vec<u8>,
+    text: &[u8],
+    element: &TypeKind,
+    options: RenderOptions,
+) -> Option<()> {
+    out.push(b'[');
+    if !text.is_empty() {
+        for (place, value) in text.split(|&byte| byte == b' ').enumerate() {
+            if place > 0 {
+                out.push(b',');
+            }
+            if value.is_empty() {
+                return None;
+            }
+            super::value(out, element, value, options).ok()?;
         }
     }
-    None
+    out.push(b']');
+    Some(())
 }

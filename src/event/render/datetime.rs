@@ -1,6 +1,8 @@
 //! Timestamps: from the `ISO` date style, to which walhook's connections are pinned, to the ISO
 //! 8601 form of `to_jsonb`. Years before Christ keep their ` BC`; the infinities are words.
 
+use super::string;
+
 /// `2024-02-10 15:30:50.123` becomes `"2024-02-10T15:30:50.123"`.
 pub(super) fn timestamp(out: &mut Vec<u8>, text: &[u8]) -> Option<()> {
     let (date, time) = split(text)?;
@@ -19,7 +21,7 @@ pub(super) fn timestamp_tz(out: &mut Vec<u8>, text: &[u8]) -> Option<()> {
         Some(time) => (time, &b" BC"[..]),
         None => (time, &b""[..]),
     };
-    let zone = time.iter().position(|&byte| byte == b'+' || byte == b'-')?;
+    let zone = time.iter().rposition(|&byte| byte == b'+' || byte == b'-')?;
     out.push(b'"');
     out.extend_from_slice(date);
     out.push(b'T');
@@ -33,13 +35,15 @@ pub(super) fn timestamp_tz(out: &mut Vec<u8>, text: &[u8]) -> Option<()> {
     Some(())
 }
 
-/// Date and time, made of nothing that would need an escape.
+/// Date and time, made of nothing that would need an escape; not the infinities.
 fn split(text: &[u8]) -> Option<(&[u8], &[u8])> {
-    let allowed =
-        |&byte: &u8| matches!(byte, b'0'..=b'9' | b'-' | b':' | b'.' | b'+' | b' ' | b'B' | b'C');
-    if !text.iter().all(allowed) {
+    if !text.first()?.is_ascii_digit() || !string::is_plain(text) {
         return None;
     }
-    let space = text.iter().position(|&byte| byte == b' ')?;
+    // Where it is in a year of four digits.
+    let space = match text.get(10) {
+        Some(b' ') => 10,
+        _ => text.iter().position(|&byte| byte == b' ')?,
+    };
     Some((&text[..space], &text[space + 1..]))
 }

@@ -51,6 +51,11 @@ fn escape_rest(out: &mut Vec<u8>, mut text: &[u8]) {
     }
 }
 
+/// Whether text is ASCII and needs no escape.
+pub(super) fn is_plain(text: &[u8]) -> bool {
+    plain_prefix::<true>(text) == text.len()
+}
+
 /// How many bytes from the start need no escape and, with `ASCII`, are ASCII: found eight at a
 /// time.
 fn plain_prefix<const ASCII: bool>(text: &[u8]) -> usize {

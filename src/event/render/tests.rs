@@ -3,6 +3,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
+use crate::postgres::relation::Composite;
 
 fn json_with(kind: &TypeKind, text: &str, options: RenderOptions) -> String {
     let mut out = b"before".to_vec();
@@ -19,8 +20,9 @@ fn array(element: TypeKind) -> TypeKind {
 }
 
 fn composite(attributes: &[(&str, TypeKind)]) -> TypeKind {
-    let owned = attributes.iter().map(|(name, kind)| (name.to_string(), kind.clone()));
-    TypeKind::Composite(Arc::new(owned.collect()))
+    let attributes: Vec<_> = attributes.iter().map(|(n, k)| ((*n).to_owned(), k.clone())).collect();
+    let firm = attributes.len();
+    TypeKind::Composite(Arc::new(Composite { attributes, firm, others: Vec::new() }))
 }
 
 #[test]
@@ -61,6 +63,46 @@ fn bigint_is_a_number_or_a_string() {
     assert_eq!(json_with(&TypeKind::Int8, text, options), format!("\"{text}\""));
     assert_eq!(json_with(&array(TypeKind::Int8), "{1,NULL}", options), r#"["1",null]"#);
     assert_eq!(json_with(&TypeKind::Number, "1", options), "1");
+}
+
+#[test]
+fn bigint_is_a_string_wherever_it_is() {
+    let options = RenderOptions { int8_as_string: true, ..RenderOptions::default() };
+    let id = composite(&[("id", TypeKind::Int8), ("n", TypeKind::Number)]);
+    assert_eq!(json_with(&id, "(-5,6)", options), r#"{"id":"-5","n":6}"#);
+    let ids = composite(&[("ids", array(TypeKind::Int8))]);
+    assert_eq!(json_with(&ids, r#"("{{1,2}}")"#, options), r#"{"ids":[["1","2"]]}"#);
+    assert_eq!(json_with(&ids, r#"("{{1,2}}")"#, RenderOptions::default()), r#"{"ids":[[1,2]]}"#);
+}
+
+#[test]
+fn vectors_are_arrays() {
+    let int2vector = TypeKind::Vector(Arc::new(TypeKind::Number));
+    let oidvector = TypeKind::Vector(Arc::new(TypeKind::Text));
+    assert_eq!(json(&int2vector, "1 -2 3"), "[1,-2,3]");
+    assert_eq!(json(&int2vector, ""), "[]");
+    assert_eq!(json(&oidvector, "16 4294967295"), r#"["16","4294967295"]"#);
+    assert_eq!(json(&array(int2vector.clone()), r#"{"1 2",3,"",NULL}"#), "[[1,2],[3],[],null]");
+    for text in ["1  2", " 1", "1 "] {
+        assert_eq!(json(&int2vector, text), format!("{text:?}"));
+    }
+}
+
+#[test]
+fn a_char_that_is_no_text_is_written_as_newer_servers_write_it() {
+    let rendered = |kind: &TypeKind, text: &[u8]| {
+        let mut out = Vec::new();
+        value(&mut out, kind, text, RenderOptions::default()).unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    assert_eq!(rendered(&TypeKind::Char, b"\xFF"), r#""\\377""#);
+    assert_eq!(rendered(&TypeKind::Char, b"\x80"), r#""\\200""#);
+    assert_eq!(rendered(&TypeKind::Char, "é".as_bytes()), r#""é""#);
+    assert_eq!(rendered(&TypeKind::Char, b""), r#""""#);
+    assert_eq!(rendered(&TypeKind::Char, b"\""), r#""\"""#);
+    assert_eq!(rendered(&array(TypeKind::Char), b"{\xFF,a}"), r#"["\\377","a"]"#);
+    let pair = composite(&[("c", TypeKind::Char)]);
+    assert_eq!(rendered(&pair, b"(\xE9)"), r#"{"c":"\\351"}"#);
 }
 
 #[test]
@@ -207,6 +249,34 @@ fn composites_are_objects() {
 }
 
 #[test]
+fn a_composite_has_the_shape_that_its_fields_fit() {
+    let attribute = |name: &str| (name.to_owned(), TypeKind::Number);
+    let shapes = |firm: usize, now: &[&str], others: &[&[&str]]| {
+        let shape = |names: &[&str]| names.iter().map(|name| attribute(name)).collect();
+        let others = others.iter().map(|names| shape(names)).collect();
+        TypeKind::Composite(Arc::new(Composite { attributes: shape(now), firm, others }))
+    };
+    // Added since the row was written.
+    let added = shapes(3, &["a", "b", "c"], &[]);
+    assert_eq!(json(&added, "(1,2)"), r#"{"a":1,"b":2}"#);
+    assert_eq!(json(&added, "(1)"), r#"{"a":1}"#);
+    assert_eq!(json(&added, "()"), r#"{"a":null}"#);
+    // Something dropped lies behind the first.
+    let dropped = shapes(1, &["a", "c", "d"], &[&["a", "b", "c", "d"]]);
+    assert_eq!(json(&dropped, "(1,,3)"), r#"{"a":1,"c":null,"d":3}"#);
+    assert_eq!(json(&dropped, "(1,2,3,)"), r#"{"a":1,"b":2,"c":3,"d":null}"#);
+    assert_eq!(json(&dropped, "(1,2)"), r#""(1,2)""#);
+    assert_eq!(json(&dropped, "(1,2,3,4,5)"), r#""(1,2,3,4,5)""#);
+    assert_eq!(
+        json(&array(dropped), r#"{"(1,2,3,4)","(1,2)"}"#),
+        r#"[{"a":1,"b":2,"c":3,"d":4},"(1,2)"]"#
+    );
+    let all_dropped = shapes(0, &[], &[&["a", "b"]]);
+    assert_eq!(json(&all_dropped, "()"), "{}");
+    assert_eq!(json(&all_dropped, "(1,2)"), r#"{"a":1,"b":2}"#);
+}
+
+#[test]
 fn malformed_text_is_rendered_as_text() {
     let numbers = array(TypeKind::Number);
     let pair = composite(&[("a", TypeKind::Number), ("b", TypeKind::Text)]);
@@ -228,8 +298,8 @@ fn malformed_text_is_rendered_as_text() {
         (&numbers, "{{{{{{{1}}}}}}}"),
         (&numbers, "1 2 3"),
         (&pair, ""),
-        (&pair, "()"),
-        (&pair, "(1)"),
+        (&pair, "("),
+        (&pair, "(1"),
         (&pair, "(1,2"),
         (&pair, "(1,2,3)"),
         (&pair, "(1,\"2)"),
@@ -257,12 +327,17 @@ fn kinds() -> impl Strategy<Value = TypeKind> {
         Just(TypeKind::Timestamp),
         Just(TypeKind::TimestampTz),
         Just(TypeKind::Text),
+        Just(TypeKind::Char),
     ];
     leaf.prop_recursive(3, 8, 3, |kind| {
         let attributes = proptest::collection::vec((any::<String>(), kind.clone()), 0..3);
         prop_oneof![
-            kind.prop_map(array),
-            attributes.prop_map(|attributes| TypeKind::Composite(Arc::new(attributes))),
+            kind.clone().prop_map(array),
+            (attributes, 0usize..3).prop_map(|(attributes, firm)| {
+                let composite = Composite { attributes, firm, others: Vec::new() };
+                TypeKind::Composite(Arc::new(composite))
+            }),
+            kind.prop_map(|kind| TypeKind::Vector(Arc::new(kind))),
         ]
     })
 }

@@ -29,6 +29,20 @@ impl Database {
         Database::create_on(shared(), &name).await
     }
 
+    /// A new one on the shared cluster, of another encoding than the cluster's.
+    pub(crate) async fn create_encoded(encoding: &str) -> Database {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("encoded_{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let database = Database::existing_on(shared(), &name);
+        let client = connect(&shared().url("postgres")).await.unwrap();
+        let create = format!(
+            "create database {name} encoding '{encoding}' lc_collate 'C' lc_ctype 'C' \
+             template template0"
+        );
+        client.batch_execute(&create).await.unwrap();
+        database
+    }
+
     /// A new one on a cluster of the test's own, for tests that stop it or fill its log.
     pub(crate) async fn create_on(cluster: &Arc<Cluster>, name: &str) -> Database {
         let database = Database::existing_on(cluster, name);
