@@ -6,7 +6,7 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-matrix lint fmt bench build clean compiler postgres
+.PHONY: help demo test test-matrix regress lint fmt bench build clean compiler postgres
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -20,6 +20,9 @@ test: compiler postgres ## Run all tests, on real Postgres servers and real HTTP
 
 test-matrix: compiler ## Run the tests about Postgres on versions 14, 16, 17 and 18 (ARGS="17 -- standby")
 	@scripts/test-matrix $(ARGS)
+
+regress: compiler postgres ## Run PostgreSQL's own regression suite on a followed database (ARGS="plpgsql")
+	@scripts/regress $(ARGS)
 
 lint: compiler ## Check formatting and run clippy, warnings are errors
 	$(CARGO) fmt --all --check
