@@ -9,6 +9,7 @@ select p.oid,
        p.pubviaroot as via_root,
        -- from 18 on
        coalesce(to_jsonb(p) ->> 'pubgencols' = 's', false) as generated_stored,
+       obj_description(p.oid, 'pg_publication') as comment,
        pg_get_userbyid(p.pubowner)::text as owner,
        pg_has_role(p.pubowner, 'usage') as owned,
        current_setting('server_version_num')::int4 as version_num

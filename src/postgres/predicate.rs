@@ -42,7 +42,11 @@ impl RowPredicate {
         let all: Vec<usize> = (0..relation.columns.len()).collect();
         let failed = |error| PgError::query("could not prepare it", error);
         question.prepare(&all).await.map_err(failed)?;
-        let columns = question.used(&all).await?;
+        let names = relation.columns.iter().map(|column| column.name.as_str());
+        let columns = match reads_whole_row(expression, &relation.name, names) {
+            true => all,
+            false => question.used(&all).await?,
+        };
         let statement = question.prepare(&columns).await.map_err(failed)?;
         Ok(RowPredicate { statement, columns })
     }
@@ -127,6 +131,29 @@ impl Question<'_> {
     }
 }
 
+/// Whether the expression may read the row as a whole, as `people is not null` does: the table's name
+/// stands in it without a column behind it. Leaving columns away does not show that.
+pub(crate) fn reads_whole_row<'a>(
+    expression: &str,
+    table: &str,
+    mut columns: impl Iterator<Item = &'a str>,
+) -> bool {
+    // a column comes before a table of the same name
+    if table.is_empty() || columns.any(|column| column == table) {
+        return false;
+    }
+    let (expression, table) = (expression.to_lowercase(), table.to_lowercase());
+    let of_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$');
+    expression.match_indices(&table).any(|(start, found)| {
+        let before = expression[..start].chars().next_back();
+        let after = &expression[start + found.len()..];
+        let is_word = !before.is_some_and(of_name) && !after.starts_with(of_name);
+        let behind = after.trim_start_matches('"').trim_start();
+        let column = behind.strip_prefix('.').map(str::trim_start);
+        is_word && column.is_none_or(|column| column.starts_with('*'))
+    })
+}
+
 /// The type that each column's text is read as.
 async fn types(client: &Client, relation: &Relation) -> Result<Vec<Type>, PgError> {
     const SQL: &str = include_str!("../../sql/catalog_base_types.sql");
@@ -182,5 +209,25 @@ impl fmt::Debug for TextValue<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Values are the customer's data, which does not belong into logs.
         f.write_str("TextValue")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_read_as_a_whole_is_noticed() {
+        let whole = |expression| reads_whole_row(expression, "people", ["id", "name"].into_iter());
+        for expression in ["people is not null", "(People.*) is null", "id = 1 and \"people\" <> r"]
+        {
+            assert!(whole(expression), "{expression}");
+        }
+        for expression in
+            ["id = 1", "people.id = 1", "\"people\" . id = 1", "peoples = 1", "my_people"]
+        {
+            assert!(!whole(expression), "{expression}");
+        }
+        assert!(!reads_whole_row("note > ''", "note", ["id", "note"].into_iter()));
     }
 }

@@ -4,7 +4,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use super::error::PgError;
-use super::sql::{quote_ident, quote_table};
+use super::sql::{quote_ident, quote_literal, quote_table};
 
 /// A publication as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct PublicationInfo {
     pub generated_stored: bool,
     /// The tables it names; a partition comes with its root and is not listed.
     pub tables: Vec<PublishedTable>,
+    /// Whether it bears the comment of [`create_marked_publication_sql`].
+    pub made_by_walhook: bool,
     /// The schemas it names as a whole (15 and newer).
     pub schemas: Vec<String>,
     /// Its owner.
@@ -129,6 +131,7 @@ pub async fn publication(client: &Client, name: &str) -> Result<Option<Publicati
         truncate: row.try_get("truncate")?,
         via_root: row.try_get("via_root")?,
         generated_stored: row.try_get("generated_stored")?,
+        made_by_walhook: row.try_get::<_, Option<&str>>("comment")? == Some(COMMENT),
         tables,
         schemas,
         owner: row.try_get("owner")?,
@@ -214,6 +217,16 @@ pub fn create_publication_sql(name: &str, scope: &Scope) -> String {
     );
     sql.push_str(if scope.generated { ", publish_generated_columns = stored)" } else { ")" });
     sql
+}
+
+/// What tells the publications that walhook has made from others.
+const COMMENT: &str = "made by walhook from its configuration";
+
+/// [`create_publication_sql`] with a comment that says who has made it: row filters and column lists
+/// in it that the configuration does not ask for are no other person's decision.
+pub fn create_marked_publication_sql(name: &str, scope: &Scope) -> String {
+    let create = create_publication_sql(name, scope);
+    format!("{create}; COMMENT ON PUBLICATION {} IS {}", quote_ident(name), quote_literal(COMMENT))
 }
 
 /// The statement that adds tables.

@@ -8,6 +8,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::postgres::catalog::{ColumnInfo, TableInfo};
 use crate::postgres::error::PgError;
+use crate::postgres::predicate::reads_whole_row;
 use crate::postgres::publication::{Scope, TableScope, create_publication_sql};
 use crate::postgres::sql::quote_ident;
 
@@ -105,7 +106,9 @@ pub(super) async fn ask(
     if facts.invalid.is_none() {
         let identity = |column: &ColumnInfo| table.identity_columns.contains(&column.name);
         let refused = refusal(client, table, question.expression, &identity).await?;
-        facts.covered = refused.is_none();
+        let names = table.columns.iter().map(|column| column.name.as_str());
+        facts.covered =
+            refused.is_none() && !reads_whole_row(question.expression, &table.name, names);
         if question.with_columns {
             facts.used = used(client, table, question.expression).await?;
         }
@@ -127,6 +130,10 @@ async fn used(
     table: &TableInfo,
     expression: &str,
 ) -> Result<Vec<String>, PgError> {
+    let names = table.columns.iter().map(|column| column.name.as_str());
+    if reads_whole_row(expression, &table.name, names) {
+        return Ok(table.columns.iter().map(|column| column.name.clone()).collect());
+    }
     let mut used = Vec::new();
     for column in &table.columns {
         let others = |other: &ColumnInfo| other.name != column.name;

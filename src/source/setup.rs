@@ -15,7 +15,7 @@ use super::plan::Progress;
 use super::run::Runner;
 use super::{Finding, Plan, SourceError, SourceOptions, Step};
 use crate::postgres::error::PgError;
-use crate::postgres::publication::{PublicationInfo, create_publication_sql};
+use crate::postgres::publication::{PublicationInfo, create_marked_publication_sql};
 use crate::postgres::slot::create_slot_sql;
 use crate::source::advice::{list, shown, shown_table};
 use crate::source::wish::{self, scope};
@@ -144,7 +144,7 @@ fn new_publication(facts: &Facts, options: &SourceOptions, plan: &mut Plan) {
     } else if names.is_empty() {
         names = vec!["no table yet".to_owned()];
     }
-    let sql = create_publication_sql(&options.publication, &scope);
+    let sql = create_marked_publication_sql(&options.publication, &scope);
     plan.blocked.extend(publication::whole(facts, options));
     plan.blocked.extend(on_a_standby(facts, options, &sql));
     plan.blocked.extend(publication::creation_privileges(facts, options));
@@ -160,7 +160,8 @@ fn existing_publication(
 ) {
     let name = shown(&options.publication);
     plan.blocked.extend(publication::whole(facts, options));
-    let steps = wish::steps(facts, options, existing, &|_| true);
+    let mut steps = wish::steps(facts, options, existing, &|_| true);
+    steps.extend(wish::via_root_step(facts, options, existing));
     if steps.is_empty() {
         plan.present.push(format!("the publication {name} exists and has the tables"));
         return;

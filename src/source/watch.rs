@@ -208,8 +208,6 @@ fn name_of(table: &TableInfo) -> TableName {
 /// What is wrong with tables and publication.
 fn findings(facts: &Facts, options: &SourceOptions) -> Vec<Finding> {
     let mut findings = tables::tables(facts, options);
-    // a daemon is no place to advise on replica identities that do work
-    findings.retain(|finding| finding.is_error() || finding.subject.starts_with("tables "));
     findings.extend(publication::publication(facts, options));
     findings.retain(|finding| finding.severity >= Severity::Warning);
     findings

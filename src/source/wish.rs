@@ -135,7 +135,7 @@ fn difference<'a>(
     if filter.is_none() {
         wanted.filter.clone_from(&published.filter);
     }
-    let columns = columns_change(published, &target, &wanted);
+    let columns = columns_change(facts, published, &target, &wanted);
     if columns.is_none() {
         wanted.columns.clone_from(&published.columns);
     }
@@ -163,14 +163,19 @@ fn filter_change(
     target: &Target<'_>,
     wanted: &TableScope,
 ) -> Option<Change> {
-    let filter = facts.filters.get(&target.table.oid)?;
-    if filter.invalid.is_some() {
-        return None;
-    }
     let change = |severity, sentence: String, from: &str, to: &str| {
         let reason = format!("the row filter (from {from} to {to})");
         Some(Change { severity, sentence, reason })
     };
+    if target.spec.filter.is_none() {
+        let theirs = bounded(published.filter.as_ref().filter(|_| is_ours(facts))?);
+        let sentence = format!("has the row filter {theirs}, which the configuration lacks");
+        return change(Severity::Error, sentence, &theirs, "none");
+    }
+    let filter = facts.filters.get(&target.table.oid)?;
+    if filter.invalid.is_some() {
+        return None;
+    }
     let ours = bounded(&filter.expression);
     match (&published.filter, &wanted.filter) {
         (None, None) => None,
@@ -201,11 +206,14 @@ fn filter_change(
 }
 
 fn columns_change(
+    facts: &Facts,
     published: &PublishedTable,
     target: &Target<'_>,
     wanted: &TableScope,
 ) -> Option<Change> {
-    target.spec.columns.as_ref()?;
+    if target.spec.columns.is_none() && !is_ours(facts) {
+        return None;
+    }
     let change = |severity, sentence: &str| {
         let (from, to) = (columns(&published.columns), columns(&wanted.columns));
         let sentence = format!("{sentence} ({from}, not {to})");
@@ -224,6 +232,11 @@ fn columns_change(
         }
         (Some(_), Some(_)) => None,
     }
+}
+
+/// Whether walhook has made the publication, so that nobody else meant anything by what is in it.
+fn is_ours(facts: &Facts) -> bool {
+    facts.publication.as_ref().is_some_and(|publication| publication.made_by_walhook)
 }
 
 fn columns(columns: &Option<Vec<String>>) -> String {
@@ -275,18 +288,26 @@ pub(super) fn steps(
             reason: format!("add {} to the publication {name}", list(&names, NAMES_SHOWN)),
         });
     }
-    if needs_via_root(facts, options) && !publication.via_root {
-        steps.push(Step {
-            sql: via_root_sql(&publication.name),
-            reason: format!(
-                "let the publication {name} send partitions' rows under their root's name"
-            ),
-        });
-    }
     let differences = differences(facts, options, publication);
     let mendable = differences.into_iter().filter(|difference| may_change(difference.table));
     steps.extend(mendable.map(|difference| difference.step));
     steps
+}
+
+/// The step that lets rows of partitions come under their root's name, where that is needed. It
+/// changes what everybody who reads the publication gets, so only setup takes it.
+pub(super) fn via_root_step(
+    facts: &Facts,
+    options: &SourceOptions,
+    publication: &PublicationInfo,
+) -> Option<Step> {
+    (needs_via_root(facts, options) && !publication.via_root).then(|| Step {
+        sql: via_root_sql(&publication.name),
+        reason: format!(
+            "let the publication {} send partitions' rows under their root's name",
+            shown(&options.publication)
+        ),
+    })
 }
 
 /// The schemas the publication is to have as a whole, and lacks.

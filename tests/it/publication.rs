@@ -345,14 +345,27 @@ async fn a_changed_configuration_changes_the_publication_once() {
     );
     assert!(filter(&publication, "a").is_some(), "the filter stays");
 
-    // what nobody configured is left as it is, and a table no longer configured stays
+    // what is no longer configured is taken out of a publication of walhook's, the tables aside
     let quoted = walhook::postgres::sql::quote_ident(&options.publication);
-    database.execute(&format!("alter publication {quoted} add table c where (id > 5)")).await;
     options.tables = vec![TableSpec::exact("public", "a"), TableSpec::exact("public", "c")];
+    let findings = checked(&database, &options).await;
+    assert_found(&findings, Severity::Error, "which the configuration lacks, and has a column", "");
+    assert_eq!(done(&set_up(&database, &options).await.unwrap()), 2);
+    let publication = existing(&client, &options.publication).await;
+    assert!(filter(&publication, "a").is_none());
+    assert!(publication.table("public", "a").unwrap().columns.is_none());
+    let findings = checked(&database, &options).await;
+    assert_found(&findings, Severity::Note, "also publishes public.b", "");
+
+    // and left as it is in another's
+    let theirs = format!(
+        "comment on publication {quoted} is 'mine'; alter publication {quoted} drop table c;
+         alter publication {quoted} add table c where (id > 5)"
+    );
+    database.execute(&theirs).await;
     assert_eq!(done(&set_up(&database, &options).await.unwrap()), 0);
     let findings = checked(&database, &options).await;
-    assert_found(&findings, Severity::Note, "row filter for public.a and public.c, which", "");
-    assert_found(&findings, Severity::Note, "also publishes public.b", "");
+    assert_found(&findings, Severity::Warning, "row filter for public.c, which", "DROP TABLE");
 }
 
 /// A filter counts as the publication's only from where on every row has passed it.

@@ -328,15 +328,23 @@ fn restrictions(
         theirs.zip(ours).is_some_and(|(theirs, ours)| ours.is(theirs).is_none())
     };
     let mut findings = Vec::new();
-    if let Some(names) = named(&|target| filtered(target) && target.spec.filter.is_none()) {
-        let sentence =
-            format!("has a row filter for {names}, which the configuration does not ask for");
-        findings.push(Finding::note(title(options), sentence));
-    }
-    if let Some(names) = named(&|target| listed(target) && target.spec.columns.is_none()) {
-        let sentence =
-            format!("has a column list for {names}, which the configuration does not ask for");
-        findings.push(Finding::note(title(options), sentence));
+    // in a publication of walhook's own that is a difference, and mended
+    let unasked = |what: &str, names: String, lost: &str| {
+        let sentence = format!(
+            "has a {what} for {names}, which the configuration does not ask for: the {lost} it \
+             leaves out are in no event"
+        );
+        Finding::warning(title(options), sentence).fix(format!(
+            "if nobody else wants it: ALTER PUBLICATION {} DROP TABLE …; walhook adds it again \
+             without",
+            quote_ident(&publication.name)
+        ))
+    };
+    if !publication.made_by_walhook {
+        let filter = named(&|target| filtered(target) && target.spec.filter.is_none());
+        findings.extend(filter.map(|names| unasked("row filter", names, "rows")));
+        let columns = named(&|target| listed(target) && target.spec.columns.is_none());
+        findings.extend(columns.map(|names| unasked("column list", names, "columns")));
     }
     if let Some(names) = named(&undecided) {
         let sentence = format!(
