@@ -41,9 +41,9 @@ impl RowPredicate {
         let question = Question { client, relation, expression, types: &types };
         let all: Vec<usize> = (0..relation.columns.len()).collect();
         let failed = |error| PgError::query("could not prepare it", error);
-        question.prepare(&all).await.map_err(failed)?;
+        question.prepare(&all, Row::Whole).await.map_err(failed)?;
         let columns = question.used(&all).await?;
-        let statement = question.prepare(&columns).await.map_err(failed)?;
+        let statement = question.prepare(&columns, Row::Whole).await.map_err(failed)?;
         Ok(RowPredicate { statement, columns })
     }
 
@@ -82,48 +82,81 @@ struct Question<'a> {
     types: &'a [Type],
 }
 
+/// What the table's own name means in an expression, as in `to_jsonb(people)`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Row {
+    /// The row of the columns that are given.
+    Whole,
+    /// Nothing, unless a column is called so: a row that lacks columns is not the table's.
+    None,
+}
+
 impl Question<'_> {
-    async fn prepare(&self, columns: &[usize]) -> Result<Statement, tokio_postgres::Error> {
+    async fn prepare(
+        &self,
+        columns: &[usize],
+        row: Row,
+    ) -> Result<Statement, tokio_postgres::Error> {
         let types: Vec<Type> = columns.iter().map(|&column| self.types[column].clone()).collect();
-        self.client.prepare_typed(&self.sql(columns), &types).await
+        self.client.prepare_typed(&self.sql(columns, row), &types).await
     }
 
     /// The expression stands on lines of its own, as it may end in a comment.
-    fn sql(&self, columns: &[usize]) -> String {
+    fn sql(&self, columns: &[usize], row: Row) -> String {
+        let table = quote_ident(&self.relation.name);
         let value = |(place, &column): (usize, &usize)| {
             format!("${} as {}", place + 1, quote_ident(&self.relation.columns[column].name))
         };
-        let values: Vec<String> = columns.iter().enumerate().map(value).collect();
+        let mut values: Vec<String> = columns.iter().enumerate().map(value).collect();
+        let is_column =
+            columns.iter().any(|&column| self.relation.columns[column].name == self.relation.name);
+        if row == Row::None && !is_column {
+            // A column's name comes before a row's, and one of two columns is neither.
+            values.extend([format!("1 as {table}"), format!("2 as {table}")]);
+        }
         format!(
             "select (\n{}\n)::boolean from (select {}) as {}",
             self.expression,
             values.join(", "),
-            quote_ident(&self.relation.name),
+            table,
         )
     }
 
-    /// Those of the columns that the expression does not do without. Whole groups are tried at
-    /// once, as most columns of a wide table are not among them.
+    /// Those of the columns that the expression does not do without: all if it reads the row as a
+    /// whole. Whole groups are tried at once, as most columns of a wide table are not among them.
     async fn used(&self, all: &[usize]) -> Result<Vec<usize>, PgError> {
+        if !self.is_enough(all).await? {
+            return Ok(all.to_vec());
+        }
         let mut used = Vec::new();
         let mut groups = vec![all.to_vec()];
         while let Some(mut group) = groups.pop() {
             let others: Vec<usize> =
                 all.iter().copied().filter(|column| !group.contains(column)).collect();
-            match self.prepare(&others).await {
-                Ok(_) => {}
-                Err(error) if error.as_db_error().is_none() => {
-                    return Err(PgError::query("could not prepare it", error));
-                }
-                Err(_) if group.len() > 1 => {
-                    groups.push(group.split_off(group.len() / 2));
-                    groups.push(group);
-                }
-                Err(_) => used.extend(group),
+            if self.is_enough(&others).await? {
+                continue;
+            }
+            if group.len() > 1 {
+                groups.push(group.split_off(group.len() / 2));
+                groups.push(group);
+            } else {
+                used.extend(group);
             }
         }
         used.sort_unstable();
         Ok(used)
+    }
+
+    /// Whether the expression does with these columns.
+    async fn is_enough(&self, columns: &[usize]) -> Result<bool, PgError> {
+        match self.prepare(columns, Row::None).await {
+            Ok(_) => Ok(true),
+            // Syntax, names and types. All else, such as a lock, says nothing of the columns.
+            Err(error) if error.code().is_some_and(|code| code.code().starts_with("42")) => {
+                Ok(false)
+            }
+            Err(error) => Err(PgError::query("could not prepare it", error)),
+        }
     }
 }
 

@@ -130,6 +130,27 @@ async fn values_that_were_not_sent() {
     assert_eq!(full, [format!("insert t 1,t,{}", "x".repeat(9000))]);
 }
 
+/// The table's name stands for the whole row, which no column can be missing from, unless a column
+/// is called like the table.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_row_as_a_whole() {
+    let table = "create table t (id int primary key, tenant text)";
+    let rows = "insert into t values (1, 'ours'), (2, 'theirs')";
+    let whole = "to_jsonb(t) ->> 'tenant' is distinct from 'theirs'";
+    assert_eq!(changes(table, whole, rows).await, ["insert t 1,ours"]);
+    assert_eq!(changes(table, "id > 0 and t::text = '(1,ours)'", rows).await, ["insert t 1,ours"]);
+    assert_eq!(changes(table, "t.tenant = 'ours'", rows).await, ["insert t 1,ours"]);
+    let table = "create table t (id int primary key, t text)";
+    let rows = "insert into t values (1, 'theirs'), (2, null)";
+    assert_eq!(changes(table, "t is null", rows).await, ["insert t 2,null"]);
+    // What is used is found out for this, too: the key alone does not tell.
+    let statements = format!("{rows}; delete from t");
+    assert_eq!(
+        changes(table, "t.t is null", &statements).await,
+        ["insert t 2,null", "delete t key 1,null", "delete t key 2,null"]
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_names_and_types_of_all_kinds() {
     let table = r#"
