@@ -38,7 +38,9 @@ impl RowPredicate {
         expression: &str,
     ) -> Result<RowPredicate, PgError> {
         let types = types(client, relation).await?;
-        let question = Question { client, relation, expression, types: &types };
+        let collations = collations(client, relation).await?;
+        let question =
+            Question { client, relation, expression, types: &types, collations: &collations };
         let all: Vec<usize> = (0..relation.columns.len()).collect();
         let failed = |error| PgError::query("could not prepare it", error);
         question.prepare(&all, Row::Whole).await.map_err(failed)?;
@@ -80,6 +82,8 @@ struct Question<'a> {
     expression: &'a str,
     /// By column.
     types: &'a [Type],
+    /// By column's name, as SQL writes it, where it is not the database's.
+    collations: &'a HashMap<String, String>,
 }
 
 /// What the table's own name means in an expression, as in `to_jsonb(people)`.
@@ -105,7 +109,10 @@ impl Question<'_> {
     fn sql(&self, columns: &[usize], row: Row) -> String {
         let table = quote_ident(&self.relation.name);
         let value = |(place, &column): (usize, &usize)| {
-            format!("${} as {}", place + 1, quote_ident(&self.relation.columns[column].name))
+            let name = &self.relation.columns[column].name;
+            let collate =
+                self.collations.get(name).map(|collation| format!(" collate {collation}"));
+            format!("${}{} as {}", place + 1, collate.unwrap_or_default(), quote_ident(name))
         };
         let mut values: Vec<String> = columns.iter().enumerate().map(value).collect();
         let is_column =
@@ -188,6 +195,25 @@ async fn types(client: &Client, relation: &Relation) -> Result<Vec<Type>, PgErro
         })
     };
     Ok(relation.columns.iter().map(|column| of(column.type_oid)).collect())
+}
+
+/// The collations that the columns have now, as far as they are still of the same type: the stream
+/// does not tell them, and they decide what is equal.
+async fn collations(
+    client: &Client,
+    relation: &Relation,
+) -> Result<HashMap<String, String>, PgError> {
+    const SQL: &str = include_str!("../../sql/catalog_collations.sql");
+    let names: Vec<&str> = relation.columns.iter().map(|column| &*column.name).collect();
+    let types: Vec<u32> = relation.columns.iter().map(|column| column.type_oid).collect();
+    let rows = client
+        .query_typed(
+            SQL,
+            &[(&relation.id.0, Type::OID), (&names, Type::TEXT_ARRAY), (&types, Type::OID_ARRAY)],
+        )
+        .await
+        .map_err(|error| PgError::query("could not look up the collations of a table", error))?;
+    rows.iter().map(|row| Ok((row.try_get("name")?, row.try_get("collation")?))).collect()
 }
 
 /// A value in the text form of its type, as it came; none for null.

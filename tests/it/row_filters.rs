@@ -151,6 +151,17 @@ async fn the_row_as_a_whole() {
     );
 }
 
+/// Two texts may be equal to a column that are not the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_s_collation_counts() {
+    let table = r#"create collation "any ""case" (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+        create domain name_of as text collate "any ""case";
+        create table t (id int primary key, tenant text collate "any ""case", "by" name_of)"#;
+    let rows = "insert into t values (1, 'ACME', 'x'), (2, 'Other', 'X'), (3, 'Other', 'Acme')";
+    let wanted = "tenant <> 'acme' and \"by\" <> 'acme'";
+    assert_eq!(changes(table, wanted, rows).await, ["insert t 2,Other,X"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_names_and_types_of_all_kinds() {
     let table = r#"
