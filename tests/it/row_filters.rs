@@ -9,6 +9,7 @@ use std::time::Duration;
 use walhook::capture::{RowFilters, TableFilter};
 use walhook::postgres::TablePattern;
 use walhook::postgres::lsn::Lsn;
+use walhook::postgres::relation::RelationId;
 
 use crate::harness::{Database, eventually, slot_state};
 use recorder::Recorder;
@@ -210,10 +211,15 @@ async fn what_the_publication_applies_is_not_applied_again() {
     let now = client.query_one("select pg_current_wal_lsn()::text", &[]).await.unwrap();
     let now: Lsn = now.get::<_, &str>(0).parse().unwrap();
     let table = ("public".to_owned(), "t".to_owned());
-    filters.applied(HashMap::from([(table.clone(), Lsn(now.0 + (1 << 40)))]));
+    let oid = client.query_one("select 't'::regclass::oid", &[]).await.unwrap();
+    let oid = RelationId(oid.get(0));
+    filters.applied(HashMap::from([(table.clone(), (oid, Lsn(now.0 + (1 << 40))))]));
     assert!(insert(2, 8).await.is_empty(), "that is to come");
-    filters.applied(HashMap::from([(table, now)]));
+    filters.applied(HashMap::from([(table.clone(), (oid, now))]));
     assert_eq!(insert(3, 8).await, ["insert t 3,8"]);
+    let other = RelationId(oid.0 + 1);
+    filters.applied(HashMap::from([(table, (other, now))]));
+    assert_eq!(insert(7, 8).await.len(), 1, "another table had that name");
     filters.applied(HashMap::new());
     assert_eq!(insert(4, 8).await.len(), 1, "not any more");
     filters.replace(vec![filter("t", "tenant > 7")]);
