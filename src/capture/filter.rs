@@ -11,6 +11,7 @@ pub(super) use sieve::{FilterServer, Sieve};
 
 use crate::postgres::lsn::Lsn;
 use crate::postgres::pattern::{TablePattern, choose};
+use crate::postgres::relation::RelationId;
 
 /// Tables and which of their rows are wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,9 +65,12 @@ pub struct RowFilters {
 #[derive(Debug, Default)]
 struct State {
     filters: Vec<TableFilter>,
-    /// By schema and table: from where on the publication applies the filter.
-    applied_from: HashMap<(String, String), Lsn>,
+    applied: Applied,
 }
+
+/// By schema and table: from where on the publication applies the filter, and to which table, as
+/// another may have taken its name.
+pub type Applied = HashMap<(String, String), (RelationId, Lsn)>;
 
 /// A table's row filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,27 +92,28 @@ impl RowFilters {
     /// Puts these in the place of all others; what the publication applies has to be said again.
     pub fn replace(&self, filters: Vec<TableFilter>) {
         let mut state = self.state();
-        *state = State { filters, applied_from: HashMap::new() };
+        *state = State { filters, ..State::default() };
         self.generation.fetch_add(1, Ordering::Release);
     }
 
     /// Says from where on the publication applies the filters of these tables, and that it applies
     /// none of the others'.
-    pub fn applied(&self, applied_from: HashMap<(String, String), Lsn>) {
+    pub fn applied(&self, applied: Applied) {
         let mut state = self.state();
-        if state.applied_from != applied_from {
-            state.applied_from = applied_from;
+        if state.applied != applied {
+            state.applied = applied;
             self.generation.fetch_add(1, Ordering::Release);
         }
     }
 
     /// The filter of a table.
-    pub fn of(&self, schema: &str, name: &str) -> Option<RowFilter> {
+    pub fn of(&self, id: RelationId, schema: &str, name: &str) -> Option<RowFilter> {
         let state = self.state();
         let chosen = choose(&state.filters, |filter| &filter.pattern, schema, name)?;
         let expression = chosen.expression.clone()?;
         let table = (schema.to_owned(), name.to_owned());
-        Some(RowFilter { expression, applied_from: state.applied_from.get(&table).copied() })
+        let applied = state.applied.get(&table).filter(|(to, _)| *to == id);
+        Some(RowFilter { expression, applied_from: applied.map(|(_, from)| *from) })
     }
 
     /// Grows with every change, so that what was found out before is known to be old.

@@ -16,7 +16,7 @@ use super::progress::Progress;
 pub(super) const LONGEST_DELAY: Duration = Duration::from_secs(10);
 
 /// How long an answer from the catalog may take.
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// How soon an order to stop is noticed while waiting.
 const STOP_NOTICED_EVERY: Duration = Duration::from_millis(50);
 /// How long an answer is still waited for then.

@@ -38,16 +38,14 @@ impl RowPredicate {
         expression: &str,
     ) -> Result<RowPredicate, PgError> {
         let types = types(client, relation).await?;
-        let question = Question { client, relation, expression, types: &types };
+        let collations = collations(client, relation).await?;
+        let question =
+            Question { client, relation, expression, types: &types, collations: &collations };
         let all: Vec<usize> = (0..relation.columns.len()).collect();
         let failed = |error| PgError::query("could not prepare it", error);
-        question.prepare(&all).await.map_err(failed)?;
-        let names = relation.columns.iter().map(|column| column.name.as_str());
-        let columns = match reads_whole_row(expression, &relation.name, names) {
-            true => all,
-            false => question.used(&all).await?,
-        };
-        let statement = question.prepare(&columns).await.map_err(failed)?;
+        question.prepare(&all, Row::Whole).await.map_err(failed)?;
+        let columns = question.used(&all).await?;
+        let statement = question.prepare(&columns, Row::Whole).await.map_err(failed)?;
         Ok(RowPredicate { statement, columns })
     }
 
@@ -84,74 +82,96 @@ struct Question<'a> {
     expression: &'a str,
     /// By column.
     types: &'a [Type],
+    /// By column's name, as SQL writes it, where it is not the database's.
+    collations: &'a HashMap<String, String>,
+}
+
+/// What the table's own name means in an expression, as in `to_jsonb(people)`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Row {
+    /// The row of the columns that are given.
+    Whole,
+    /// Nothing, unless a column is called so: a row that lacks columns is not the table's.
+    None,
 }
 
 impl Question<'_> {
-    async fn prepare(&self, columns: &[usize]) -> Result<Statement, tokio_postgres::Error> {
+    async fn prepare(
+        &self,
+        columns: &[usize],
+        row: Row,
+    ) -> Result<Statement, tokio_postgres::Error> {
         let types: Vec<Type> = columns.iter().map(|&column| self.types[column].clone()).collect();
-        self.client.prepare_typed(&self.sql(columns), &types).await
+        self.client.prepare_typed(&self.sql(columns, row), &types).await
     }
 
     /// The expression stands on lines of its own, as it may end in a comment.
-    fn sql(&self, columns: &[usize]) -> String {
+    fn sql(&self, columns: &[usize], row: Row) -> String {
+        let table = quote_ident(&self.relation.name);
         let value = |(place, &column): (usize, &usize)| {
-            format!("${} as {}", place + 1, quote_ident(&self.relation.columns[column].name))
+            let name = &self.relation.columns[column].name;
+            let collate =
+                self.collations.get(name).map(|collation| format!(" collate {collation}"));
+            format!("${}{} as {}", place + 1, collate.unwrap_or_default(), quote_ident(name))
         };
-        let values: Vec<String> = columns.iter().enumerate().map(value).collect();
+        let mut values: Vec<String> = columns.iter().enumerate().map(value).collect();
+        let is_column =
+            columns.iter().any(|&column| self.relation.columns[column].name == self.relation.name);
+        if row == Row::None && !is_column {
+            // A column's name comes before a row's, and one of two columns is neither.
+            values.extend([format!("1 as {table}"), format!("2 as {table}")]);
+        }
         format!(
             "select (\n{}\n)::boolean from (select {}) as {}",
             self.expression,
             values.join(", "),
-            quote_ident(&self.relation.name),
+            table,
         )
     }
 
-    /// Those of the columns that the expression does not do without. Whole groups are tried at
-    /// once, as most columns of a wide table are not among them.
+    /// Those of the columns that the expression does not do without: all if it reads the row as a
+    /// whole. Whole groups are tried at once, as most columns of a wide table are not among them.
     async fn used(&self, all: &[usize]) -> Result<Vec<usize>, PgError> {
+        if has_asterisk(self.expression) || !self.is_enough(all).await? {
+            return Ok(all.to_vec());
+        }
         let mut used = Vec::new();
         let mut groups = vec![all.to_vec()];
         while let Some(mut group) = groups.pop() {
             let others: Vec<usize> =
                 all.iter().copied().filter(|column| !group.contains(column)).collect();
-            match self.prepare(&others).await {
-                Ok(_) => {}
-                Err(error) if error.as_db_error().is_none() => {
-                    return Err(PgError::query("could not prepare it", error));
-                }
-                Err(_) if group.len() > 1 => {
-                    groups.push(group.split_off(group.len() / 2));
-                    groups.push(group);
-                }
-                Err(_) => used.extend(group),
+            if self.is_enough(&others).await? {
+                continue;
+            }
+            if group.len() > 1 {
+                groups.push(group.split_off(group.len() / 2));
+                groups.push(group);
+            } else {
+                used.extend(group);
             }
         }
         used.sort_unstable();
         Ok(used)
     }
+
+    /// Whether the expression does with these columns.
+    async fn is_enough(&self, columns: &[usize]) -> Result<bool, PgError> {
+        match self.prepare(columns, Row::None).await {
+            Ok(_) => Ok(true),
+            // Syntax, names and types. All else, such as a lock, says nothing of the columns.
+            Err(error) if error.code().is_some_and(|code| code.code().starts_with("42")) => {
+                Ok(false)
+            }
+            Err(error) => Err(PgError::query("could not prepare it", error)),
+        }
+    }
 }
 
-/// Whether the expression may read the row as a whole, as `people is not null` does: the table's name
-/// stands in it without a column behind it. Leaving columns away does not show that.
-pub(crate) fn reads_whole_row<'a>(
-    expression: &str,
-    table: &str,
-    mut columns: impl Iterator<Item = &'a str>,
-) -> bool {
-    // a column comes before a table of the same name
-    if table.is_empty() || columns.any(|column| column == table) {
-        return false;
-    }
-    let (expression, table) = (expression.to_lowercase(), table.to_lowercase());
-    let of_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$');
-    expression.match_indices(&table).any(|(start, found)| {
-        let before = expression[..start].chars().next_back();
-        let after = &expression[start + found.len()..];
-        let is_word = !before.is_some_and(of_name) && !after.starts_with(of_name);
-        let behind = after.trim_start_matches('"').trim_start();
-        let column = behind.strip_prefix('.').map(str::trim_start);
-        is_word && column.is_none_or(|column| column.starts_with('*'))
-    })
+/// Whether the expression may name all columns at once, as `(people.*) is not null` does. Leaving
+/// columns away does not show that.
+pub(crate) fn has_asterisk(expression: &str) -> bool {
+    let dense: String = expression.split_whitespace().collect();
+    dense.contains(".*")
 }
 
 /// The type that each column's text is read as.
@@ -182,6 +202,25 @@ async fn types(client: &Client, relation: &Relation) -> Result<Vec<Type>, PgErro
         })
     };
     Ok(relation.columns.iter().map(|column| of(column.type_oid)).collect())
+}
+
+/// The collations that the columns have now, as far as they are still of the same type: the stream
+/// does not tell them, and they decide what is equal.
+async fn collations(
+    client: &Client,
+    relation: &Relation,
+) -> Result<HashMap<String, String>, PgError> {
+    const SQL: &str = include_str!("../../sql/catalog_collations.sql");
+    let names: Vec<&str> = relation.columns.iter().map(|column| &*column.name).collect();
+    let types: Vec<u32> = relation.columns.iter().map(|column| column.type_oid).collect();
+    let rows = client
+        .query_typed(
+            SQL,
+            &[(&relation.id.0, Type::OID), (&names, Type::TEXT_ARRAY), (&types, Type::OID_ARRAY)],
+        )
+        .await
+        .map_err(|error| PgError::query("could not look up the collations of a table", error))?;
+    rows.iter().map(|row| Ok((row.try_get("name")?, row.try_get("collation")?))).collect()
 }
 
 /// A value in the text form of its type, as it came; none for null.
@@ -217,17 +256,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_read_as_a_whole_is_noticed() {
-        let whole = |expression| reads_whole_row(expression, "people", ["id", "name"].into_iter());
-        for expression in ["people is not null", "(People.*) is null", "id = 1 and \"people\" <> r"]
-        {
-            assert!(whole(expression), "{expression}");
+    fn all_columns_at_once_are_noticed() {
+        for expression in ["people.* is not null", "(people . *) is null"] {
+            assert!(has_asterisk(expression), "{expression}");
         }
-        for expression in
-            ["id = 1", "people.id = 1", "\"people\" . id = 1", "peoples = 1", "my_people"]
-        {
-            assert!(!whole(expression), "{expression}");
+        for expression in ["id * 2 = 4", "people is null", "people.id = 1.5 * 2"] {
+            assert!(!has_asterisk(expression), "{expression}");
         }
-        assert!(!reads_whole_row("note > ''", "note", ["id", "note"].into_iter()));
     }
 }

@@ -8,7 +8,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::postgres::catalog::{ColumnInfo, TableInfo};
 use crate::postgres::error::PgError;
-use crate::postgres::predicate::reads_whole_row;
+use crate::postgres::predicate::has_asterisk;
 use crate::postgres::publication::{Scope, TableScope, create_publication_sql};
 use crate::postgres::sql::quote_ident;
 
@@ -102,13 +102,11 @@ pub(super) async fn ask(
         used: Vec::new(),
         form: Form::Unknown,
     };
-    facts.invalid = refusal(client, table, question.expression, &|_| true).await?;
+    facts.invalid = refusal(client, table, question.expression, None).await?;
     if facts.invalid.is_none() {
         let identity = |column: &ColumnInfo| table.identity_columns.contains(&column.name);
-        let refused = refusal(client, table, question.expression, &identity).await?;
-        let names = table.columns.iter().map(|column| column.name.as_str());
-        facts.covered =
-            refused.is_none() && !reads_whole_row(question.expression, &table.name, names);
+        let refused = refusal(client, table, question.expression, Some(&identity)).await?;
+        facts.covered = refused.is_none() && !has_asterisk(question.expression);
         if question.with_columns {
             facts.used = used(client, table, question.expression).await?;
         }
@@ -124,40 +122,45 @@ pub(super) async fn ask(
     Ok(facts)
 }
 
-/// The columns without which the expression cannot be read.
+/// The columns without which the expression cannot be read: all if it reads the row as a whole.
 async fn used(
     client: &Client,
     table: &TableInfo,
     expression: &str,
 ) -> Result<Vec<String>, PgError> {
-    let names = table.columns.iter().map(|column| column.name.as_str());
-    if reads_whole_row(expression, &table.name, names) {
+    if has_asterisk(expression)
+        || refusal(client, table, expression, Some(&|_| true)).await?.is_some()
+    {
         return Ok(table.columns.iter().map(|column| column.name.clone()).collect());
     }
     let mut used = Vec::new();
     for column in &table.columns {
         let others = |other: &ColumnInfo| other.name != column.name;
-        if refusal(client, table, expression, &others).await?.is_some() {
+        if refusal(client, table, expression, Some(&others)).await?.is_some() {
             used.push(column.name.clone());
         }
     }
     Ok(used)
 }
 
-/// Why the server does not take the expression for a condition on rows of these columns of the
-/// table; none if it does. Nothing is run: the statement is only parsed.
+/// Why the server does not take the expression for a condition on the table's rows, or on some of
+/// their columns and not on the row as a whole; none if it does. Nothing is run: the statement is
+/// only parsed.
 async fn refusal(
     client: &Client,
     table: &TableInfo,
     expression: &str,
-    has: &(dyn Fn(&ColumnInfo) -> bool + Sync),
+    some: Option<&(dyn Fn(&ColumnInfo) -> bool + Sync)>,
 ) -> Result<Option<String>, PgError> {
-    let columns: Vec<String> = table
-        .columns
-        .iter()
-        .filter(|column| has(column))
+    let given = || table.columns.iter().filter(|column| some.is_none_or(|has| has(column)));
+    let mut columns: Vec<String> = given()
         .map(|column| format!("null::{} as {}", column.type_name, quote_ident(&column.name)))
         .collect();
+    if some.is_some() && !given().any(|column| column.name == table.name) {
+        // The table's name would mean a row that lacks columns: of two columns it is neither.
+        let name = quote_ident(&table.name);
+        columns.extend([format!("1 as {name}"), format!("2 as {name}")]);
+    }
     // WHEN wants a boolean, and the keywords around keep a second clause from sneaking in
     let sql = format!(
         "select from (select {}) as {} where case when (\n{expression}\n) then true end",

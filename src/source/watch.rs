@@ -18,6 +18,7 @@ use super::{Facts, Finding, Severity, SourceError, SourceOptions, Step};
 use crate::postgres::catalog::{TableInfo, TableKind};
 use crate::postgres::error::PgError;
 use crate::postgres::lsn::Lsn;
+use crate::postgres::relation::RelationId;
 
 /// Schema and name.
 pub type TableName = (String, String);
@@ -54,8 +55,8 @@ pub struct Look {
     pub new: Vec<TableName>,
     /// Tables that are gone, and what they are called now if they still exist.
     pub gone: Vec<(TableName, Option<TableName>)>,
-    /// The tables whose filter the publication applies, and from which position on.
-    pub applied: HashMap<TableName, Lsn>,
+    /// The tables whose filter the publication applies, with their oids, and from which position on.
+    pub applied: HashMap<TableName, (RelationId, Lsn)>,
 }
 
 impl Watch {
@@ -162,13 +163,13 @@ impl Watch {
         look: &mut Look,
     ) -> Result<(), PgError> {
         let entries = ours(facts, options);
-        self.applied.retain(|oid, _| entries.iter().any(|(entry, _)| entry == oid));
+        self.applied.retain(|oid, _| entries.iter().any(|(entry, ..)| entry == oid));
         if entries.is_empty() {
             return Ok(());
         }
         let moment = moment(client).await?;
         let now: Option<Lsn> = moment.lsn.parse().ok();
-        for (entry, name) in entries {
+        for (entry, table, name) in entries {
             let applied = self.applied.entry(entry).or_insert(Applied::Pending(moment.next));
             match (*applied, now) {
                 (Applied::Pending(next), Some(now)) if moment.oldest_running >= next => {
@@ -177,16 +178,33 @@ impl Watch {
                 _ => {}
             }
             if let Applied::From(lsn) = applied {
-                look.applied.insert(name, *lsn);
+                look.applied.insert(name, (table, *lsn));
             }
         }
         Ok(())
     }
 }
 
+/// Whether the server may go on judging rows by an entry that the publication no longer has: a
+/// transaction that ran while the publication was altered could bring what was known before back
+/// into the walsender's cache, for all transactions after it too. Mended by 15.13, 16.9 and
+/// 17.5 (PostgreSQL's commit 4909b38af0).
+fn keeps_old_entries(version_num: u32) -> bool {
+    let mended = match version_num / 10_000 {
+        15 => 150_013,
+        16 => 160_009,
+        17 => 170_005,
+        _ => return false,
+    };
+    version_num < mended
+}
+
 /// The entries of the publication whose row filter is the configured one, and nothing beside it
-/// sends the table's other rows.
-fn ours(facts: &Facts, options: &SourceOptions) -> Vec<(u32, TableName)> {
+/// sends the table's other rows; with their tables.
+fn ours(facts: &Facts, options: &SourceOptions) -> Vec<(u32, RelationId, TableName)> {
+    if keeps_old_entries(facts.server.version_num) {
+        return Vec::new();
+    }
     let Some(existing) = facts.publication.as_ref().filter(|p| p.names_tables_only()) else {
         return Vec::new();
     };
@@ -196,7 +214,8 @@ fn ours(facts: &Facts, options: &SourceOptions) -> Vec<(u32, TableName)> {
         let exactly = filter.is(published.filter.as_deref()?) == Some(true);
         // else the rows are judged, and named, as their partitions'
         let as_named = table.kind != TableKind::Partitioned || existing.via_root;
-        (exactly && as_named && table.ancestors.is_empty()).then(|| (published.oid, name_of(table)))
+        (exactly && as_named && table.ancestors.is_empty())
+            .then(|| (published.oid, RelationId(table.oid), name_of(table)))
     };
     targets(facts, options).iter().filter_map(|target| entry(target.table)).collect()
 }
@@ -230,4 +249,19 @@ pub async fn carry_out(
         report(Progress::Done(step));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::keeps_old_entries;
+
+    #[test]
+    fn which_servers_keep_old_entries() {
+        for old in [150_000, 150_012, 160_008, 170_004] {
+            assert!(keeps_old_entries(old), "{old}");
+        }
+        for mended in [150_013, 160_009, 170_005, 180_000] {
+            assert!(!keeps_old_entries(mended), "{mended}");
+        }
+    }
 }

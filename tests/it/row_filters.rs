@@ -9,6 +9,7 @@ use std::time::Duration;
 use walhook::capture::{RowFilters, TableFilter};
 use walhook::postgres::TablePattern;
 use walhook::postgres::lsn::Lsn;
+use walhook::postgres::relation::RelationId;
 
 use crate::harness::{Database, eventually, slot_state};
 use recorder::Recorder;
@@ -130,6 +131,38 @@ async fn values_that_were_not_sent() {
     assert_eq!(full, [format!("insert t 1,t,{}", "x".repeat(9000))]);
 }
 
+/// The table's name stands for the whole row, which no column can be missing from, unless a column
+/// is called like the table.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_row_as_a_whole() {
+    let table = "create table t (id int primary key, tenant text)";
+    let rows = "insert into t values (1, 'ours'), (2, 'theirs')";
+    let whole = "to_jsonb(t) ->> 'tenant' is distinct from 'theirs'";
+    assert_eq!(changes(table, whole, rows).await, ["insert t 1,ours"]);
+    assert_eq!(changes(table, "id > 0 and t::text = '(1,ours)'", rows).await, ["insert t 1,ours"]);
+    assert_eq!(changes(table, "t.tenant = 'ours'", rows).await, ["insert t 1,ours"]);
+    let table = "create table t (id int primary key, t text)";
+    let rows = "insert into t values (1, 'theirs'), (2, null)";
+    assert_eq!(changes(table, "t is null", rows).await, ["insert t 2,null"]);
+    // What is used is found out for this, too: the key alone does not tell.
+    let statements = format!("{rows}; delete from t");
+    assert_eq!(
+        changes(table, "t.t is null", &statements).await,
+        ["insert t 2,null", "delete t key 1,null", "delete t key 2,null"]
+    );
+}
+
+/// Two texts may be equal to a column that are not the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_s_collation_counts() {
+    let table = r#"create collation "any ""case" (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+        create domain name_of as text collate "any ""case";
+        create table t (id int primary key, tenant text collate "any ""case", "by" name_of)"#;
+    let rows = "insert into t values (1, 'ACME', 'x'), (2, 'Other', 'X'), (3, 'Other', 'Acme')";
+    let wanted = "tenant <> 'acme' and \"by\" <> 'acme'";
+    assert_eq!(changes(table, wanted, rows).await, ["insert t 2,Other,X"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_names_and_types_of_all_kinds() {
     let table = r#"
@@ -178,10 +211,15 @@ async fn what_the_publication_applies_is_not_applied_again() {
     let now = client.query_one("select pg_current_wal_lsn()::text", &[]).await.unwrap();
     let now: Lsn = now.get::<_, &str>(0).parse().unwrap();
     let table = ("public".to_owned(), "t".to_owned());
-    filters.applied(HashMap::from([(table.clone(), Lsn(now.0 + (1 << 40)))]));
+    let oid = client.query_one("select 't'::regclass::oid", &[]).await.unwrap();
+    let oid = RelationId(oid.get(0));
+    filters.applied(HashMap::from([(table.clone(), (oid, Lsn(now.0 + (1 << 40))))]));
     assert!(insert(2, 8).await.is_empty(), "that is to come");
-    filters.applied(HashMap::from([(table, now)]));
+    filters.applied(HashMap::from([(table.clone(), (oid, now))]));
     assert_eq!(insert(3, 8).await, ["insert t 3,8"]);
+    let other = RelationId(oid.0 + 1);
+    filters.applied(HashMap::from([(table, (other, now))]));
+    assert_eq!(insert(7, 8).await.len(), 1, "another table had that name");
     filters.applied(HashMap::new());
     assert_eq!(insert(4, 8).await.len(), 1, "not any more");
     filters.replace(vec![filter("t", "tenant > 7")]);

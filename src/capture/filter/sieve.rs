@@ -11,7 +11,7 @@ use super::{RowFilter, RowFilters};
 use crate::capture::change::Change;
 use crate::capture::error::CaptureError;
 use crate::capture::progress::Progress;
-use crate::capture::wait::{answer, unless_stopped};
+use crate::capture::wait::{ANSWER_WITHIN, answer, unless_stopped};
 use crate::postgres::connection::{self, Client, ConnectionOptions};
 use crate::postgres::error::PgError;
 use crate::postgres::lsn::Lsn;
@@ -136,7 +136,7 @@ fn known<'t>(
         tables.remove(&relation.id);
     }
     tables.entry(relation.id).or_insert_with(|| Table {
-        filter: filters.of(&relation.schema, &relation.name),
+        filter: filters.of(relation.id, &relation.schema, &relation.name),
         relation: Arc::clone(relation),
         prepared: None,
         failures: 0,
@@ -301,6 +301,10 @@ impl Table {
 
 async fn connect(options: &ConnectionOptions, raw: bool) -> Result<Client, PgError> {
     let client = connection::connect(options).await?;
+    // Or else one that waits for a lock there would stay behind with every new attempt.
+    let limit = format!("set statement_timeout to {}", ANSWER_WITHIN.as_millis() * 9 / 10);
+    let limited = client.batch_execute(&limit).await;
+    limited.map_err(|error| PgError::query("could not set a time limit", error))?;
     if raw {
         let raw = client.batch_execute("set client_encoding to 'SQL_ASCII'").await;
         raw.map_err(|error| PgError::query("could not set the encoding", error))?;
