@@ -118,6 +118,13 @@ impl<'a, S: ChangeSink> Session<'a, S> {
         let mut busy = false;
         loop {
             self.report_if_due()?;
+            if self.watch.is_some_and(TimelineWatch::has_moved) {
+                self.finish()?;
+                return Err(CaptureError::not_yet(
+                    "the server is on another timeline now, as a standby that was promoted; \
+                     connecting again",
+                ));
+            }
             let idle = !self.stream.has_buffered();
             if idle || self.sink.is_full() {
                 let deadline = Instant::now() + NOTICE_EVERY;
@@ -132,13 +139,6 @@ impl<'a, S: ChangeSink> Session<'a, S> {
             if idle {
                 if self.progress.is_stopping() {
                     break;
-                }
-                if self.watch.is_some_and(TimelineWatch::has_moved) {
-                    self.finish()?;
-                    return Err(CaptureError::not_yet(
-                        "the server is on another timeline now, as a standby that was promoted; \
-                         connecting again",
-                    ));
                 }
                 if busy {
                     thread::sleep(GATHER);

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::postgres::error::PgError;
 use crate::postgres::replication::ReplicationClient;
@@ -13,6 +13,11 @@ use crate::postgres::replication::ReplicationClient;
 /// How often the server is asked. Should walhook die between a promotion and the next answer, with
 /// changes of the new timeline taken, it refuses to go on by itself.
 const ASK_EVERY: Duration = Duration::from_millis(250);
+
+/// How long the last answer is waited for.
+const LAST_ANSWER_WITHIN: Duration = Duration::from_secs(1);
+/// How often it is looked whether it came.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// Asks a standby for its timeline, on a connection and a thread of its own.
 pub(super) struct TimelineWatch {
@@ -43,12 +48,16 @@ impl TimelineWatch {
         self.shared.timeline.load(Ordering::Relaxed) != self.began_with
     }
 
-    /// Asks a last time, and says which timeline the server is on.
+    /// Asks a last time, and says which timeline the server is on, or was on when it answered last.
     pub(super) fn finish(mut self) -> u32 {
         self.shared.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
-            let _ = thread.join();
+            // A server that is gone may let a question wait for long; the thread ends by itself.
+            let deadline = Instant::now() + LAST_ANSWER_WITHIN;
+            while !thread.is_finished() && Instant::now() < deadline {
+                thread::sleep(LOOK_EVERY);
+            }
         }
         self.shared.timeline.load(Ordering::Relaxed)
     }

@@ -342,3 +342,36 @@ proptest! {
         }
     }
 }
+
+/// Inputs that a coverage-guided fuzzer came upon, the fewest that reach all it has reached.
+const FUZZED: &str = include_str!("fuzzed.hex");
+
+#[test]
+fn what_a_fuzzer_came_upon_ends_with_a_message_or_an_error() {
+    let walk = |tuple: TupleData<'_>| assert_eq!(tuple.iter().count(), tuple.len());
+    let (mut messages, mut errors) = (0, 0);
+    for line in FUZZED.lines() {
+        let data = hex::decode(line).unwrap();
+        // and whatever is left of it when it is cut off
+        for end in 0..=data.len() {
+            match decode(&data[..end]) {
+                Ok(LogicalMessage::Insert { new, .. }) => walk(new),
+                Ok(LogicalMessage::Update { old, new, .. }) => {
+                    old.iter().for_each(|old| walk(old.tuple()));
+                    walk(new);
+                }
+                Ok(LogicalMessage::Delete { old, .. }) => walk(old.tuple()),
+                Ok(LogicalMessage::Relation(relation)) => {
+                    assert_eq!(relation.columns.iter().count(), relation.columns.len());
+                }
+                Ok(_) => {}
+                Err(error) => assert!(!error.to_string().is_empty()),
+            }
+        }
+        match decode(&data) {
+            Ok(_) => messages += 1,
+            Err(_) => errors += 1,
+        }
+    }
+    assert!(messages > 20 && errors > 20, "{messages} {errors}");
+}
