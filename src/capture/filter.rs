@@ -60,6 +60,10 @@ pub struct RowFilters {
     state: Mutex<State>,
     /// Grows with every change of `state`.
     generation: AtomicU64,
+    /// How many looks at the publication have begun.
+    looks: AtomicU64,
+    /// The number of the last look that told what the publication applies.
+    told: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -96,14 +100,34 @@ impl RowFilters {
         self.generation.fetch_add(1, Ordering::Release);
     }
 
-    /// Says from where on the publication applies the filters of these tables, and that it applies
-    /// none of the others'.
-    pub fn applied(&self, applied: Applied) {
+    /// A look at the publication begins: the number by which [`applied`](Self::applied) is told.
+    ///
+    /// The server describes a table anew after every change of a publication. From then on what
+    /// earlier looks found does not count for that table: somebody may have taken the filter out.
+    pub fn look(&self) -> u64 {
+        self.looks.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// Says what a look found: from where on the publication applies the filters of these tables,
+    /// and that it applies none of the others'.
+    pub fn applied(&self, look: u64, applied: Applied) {
         let mut state = self.state();
         if state.applied != applied {
             state.applied = applied;
             self.generation.fetch_add(1, Ordering::Release);
         }
+        // last: who sees the number sees the rest, too
+        self.told.store(look, Ordering::Release);
+    }
+
+    /// How many looks have begun.
+    fn looks(&self) -> u64 {
+        self.looks.load(Ordering::Acquire)
+    }
+
+    /// The last look that told something. To be asked before the generation.
+    fn told(&self) -> u64 {
+        self.told.load(Ordering::Acquire)
     }
 
     /// The filter of a table.

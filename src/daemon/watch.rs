@@ -27,6 +27,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 const SHARE: u32 = 50;
 /// How long a change of the publication may wait for locks before it is put off.
 const WAIT: Duration = Duration::from_secs(10);
+/// How long a change that failed is put off: what waits for a lock may hold others meanwhile.
+const PUT_OFF: Duration = Duration::from_secs(60);
 /// Between attempts while the server cannot be reached.
 const RETRY_EVERY: Duration = Duration::from_secs(2);
 
@@ -41,6 +43,8 @@ pub(super) struct Watcher {
     said: BTreeSet<String>,
     /// The failure of a change that was said.
     failed: Option<String>,
+    /// Until when changes are put off, since one failed.
+    put_off: Option<Instant>,
 }
 
 impl Watcher {
@@ -53,6 +57,7 @@ impl Watcher {
             align: true,
             said: BTreeSet::new(),
             failed: None,
+            put_off: None,
         }
     }
 
@@ -83,6 +88,7 @@ impl Watcher {
         }
         self.align = true;
         self.failed = None;
+        self.put_off = None;
     }
 
     async fn follow(&mut self) {
@@ -102,32 +108,42 @@ impl Watcher {
     async fn session(&mut self) -> Result<(), SourceError> {
         let client = connect(&self.source.connection).await?;
         loop {
-            let begun = Instant::now();
-            self.once(&client).await?;
-            tokio::time::sleep(LOOK_EVERY.max(begun.elapsed() * SHARE)).await;
+            let took = self.once(&client).await?;
+            tokio::time::sleep(LOOK_EVERY.max(took * SHARE)).await;
         }
     }
 
-    async fn once(&mut self, client: &Client) -> Result<(), SourceError> {
+    /// Says how long looking took, without what a change of the publication waited for.
+    async fn once(&mut self, client: &Client) -> Result<Duration, SourceError> {
         let options = self.source.options(&self.tables.configured());
+        let begun = Instant::now();
+        let mut number = self.tables.filters().look();
         let mut look = self.watch.look(client, &options, self.align).await?;
-        if !look.steps.is_empty() {
+        let took = begun.elapsed();
+        let put_off = self.put_off.is_some_and(|until| begun < until);
+        if put_off && !look.steps.is_empty() {
+            debug!("a change of the publication failed a moment ago and is put off");
+        } else if !look.steps.is_empty() {
             let changed = self.change(client, std::mem::take(&mut look.steps), &look.new).await;
             if let Err(error) = changed {
                 self.say_failure(&error);
+                self.put_off = Some(Instant::now() + PUT_OFF);
             } else {
                 self.failed = None;
+                self.put_off = None;
                 self.align = false;
             }
             let gone = std::mem::take(&mut look.gone);
+            number = self.tables.filters().look();
             look = self.watch.look(client, &options, false).await?;
             look.gone.extend(gone);
         } else {
             self.align = false;
             self.failed = None;
         }
+        self.tables.filters().applied(number, std::mem::take(&mut look.applied));
         self.say(&options, look);
-        Ok(())
+        Ok(took)
     }
 
     async fn change(
@@ -187,7 +203,6 @@ impl Watcher {
             info!("no longer so: {healed}");
         }
         self.said = now;
-        self.tables.filters().applied(look.applied);
     }
 }
 

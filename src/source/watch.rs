@@ -61,7 +61,8 @@ pub struct Look {
 
 impl Watch {
     /// Looks. With `align`, the steps are all that make the publication fit; else only those for
-    /// tables that it never had.
+    /// tables that it never had, and for row filters and column lists that stop the application's
+    /// updates since a replica identity was changed.
     ///
     /// # Errors
     /// Fails when the server cannot be asked.
@@ -107,6 +108,11 @@ impl Watch {
             look.new = uncovered.iter().filter(added).map(|t| name_of(t.table)).collect();
             steps.retain(|step| !look.new.is_empty() && step.sql.contains(" ADD TABLE "));
             steps.retain(|step| !step.sql.starts_with("BEGIN"));
+            // what somebody decided stays, but not what stops the application
+            let mendable = wish::differences(facts, options, existing)
+                .into_iter()
+                .filter(|d| d.stops_updates && d.table.owned && harmless(d.table));
+            steps.extend(mendable.map(|difference| difference.step));
         }
         if !facts.server.role_superuser {
             steps.retain(|step| !step.sql.contains(" ADD TABLES IN SCHEMA "));

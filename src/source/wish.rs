@@ -95,6 +95,8 @@ pub(super) struct Difference<'a> {
     pub(super) table: &'a TableInfo,
     /// How bad it is as long as nobody mends it.
     pub(super) severity: Severity,
+    /// Whether the application's updates and deletes fail as long as nobody mends it.
+    pub(super) stops_updates: bool,
     /// What is the matter, with the publication as subject.
     pub(super) sentence: String,
     /// What mends it.
@@ -104,6 +106,7 @@ pub(super) struct Difference<'a> {
 /// One row filter or column list that differs.
 struct Change {
     severity: Severity,
+    stops_updates: bool,
     sentence: String,
     reason: String,
 }
@@ -149,6 +152,7 @@ fn difference<'a>(
     Some(Difference {
         table: target.table,
         severity,
+        stops_updates: changes.iter().any(|change| change.stops_updates),
         sentence: format!("{} for {table}", join(|change| &change.sentence)),
         step: Step {
             sql: replace_table_sql(name, &wanted),
@@ -165,7 +169,7 @@ fn filter_change(
 ) -> Option<Change> {
     let change = |severity, sentence: String, from: &str, to: &str| {
         let reason = format!("the row filter (from {from} to {to})");
-        Some(Change { severity, sentence, reason })
+        Some(Change { severity, stops_updates: false, sentence, reason })
     };
     if target.spec.filter.is_none() {
         let theirs = bounded(published.filter.as_ref().filter(|_| is_ours(facts))?);
@@ -195,6 +199,7 @@ fn filter_change(
                          replica identity, so the application's UPDATE and DELETE fail"
                     );
                     change(Severity::Error, sentence, &theirs_shown, to)
+                        .map(|change| Change { stops_updates: true, ..change })
                 }
                 Some(false) => {
                     let sentence = format!("has the row filter {theirs_shown} instead of {ours}");
@@ -214,11 +219,18 @@ fn columns_change(
     if target.spec.columns.is_none() && !is_ours(facts) {
         return None;
     }
+    let stops_updates =
+        published.columns.as_ref().is_some_and(|list| list_stops_updates(facts, target, list));
     let change = |severity, sentence: &str| {
         let (from, to) = (columns(&published.columns), columns(&wanted.columns));
-        let sentence = format!("{sentence} ({from}, not {to})");
+        let harm = if stops_updates {
+            ", which does not cover the replica identity, so the application's UPDATE and DELETE fail"
+        } else {
+            ""
+        };
+        let sentence = format!("{sentence} ({from}, not {to}){harm}");
         let reason = format!("the columns (from {from} to {to})");
-        Some(Change { severity, sentence, reason })
+        Some(Change { severity, stops_updates, sentence, reason })
     };
     match (&published.columns, &wanted.columns) {
         (None, None) => None,
@@ -237,6 +249,15 @@ fn columns_change(
 /// Whether walhook has made the publication, so that nobody else meant anything by what is in it.
 fn is_ours(facts: &Facts) -> bool {
     facts.publication.as_ref().is_some_and(|publication| publication.made_by_walhook)
+}
+
+/// Whether the server refuses updates and deletes of a table published with this column list:
+/// with FULL it takes none, else the list has to contain the replica identity.
+fn list_stops_updates(facts: &Facts, target: &Target<'_>, list: &[String]) -> bool {
+    let table = target.table;
+    let lacks = |name: &String| !list.contains(name);
+    facts.publication.as_ref().is_some_and(PublicationInfo::needs_identity)
+        && (table.identity_full || table.identity_keys.iter().any(lacks))
 }
 
 fn columns(columns: &Option<Vec<String>>) -> String {

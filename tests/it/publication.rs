@@ -415,6 +415,57 @@ async fn filters_are_applied_from_a_position_on() {
     assert_eq!(watch.look(&client, &options, true).await.unwrap().steps.len(), 1);
 }
 
+/// Advice that is pasted stops no updates, and where a changed replica identity does because of what
+/// was pushed, the next look mends it.
+#[tokio::test]
+async fn what_was_pushed_gives_way_to_another_replica_identity() {
+    let database = Database::create().await;
+    let client = database.client().await;
+    if version(&client).await < 150_000 {
+        return;
+    }
+    database
+        .execute(
+            "create table a (id int primary key, name text, more text);
+             create table b (tenant int, id int, primary key (tenant, id));
+             insert into a values (1); insert into b values (1, 1)",
+        )
+        .await;
+    let columns = Some(vec!["name".to_owned()]);
+    let listed = TableSpec { columns, ..filtered("a", "id > 0") };
+    let options = with(&database, vec![listed, filtered("b", "tenant = 1")]);
+    set_up(&database, &options).await.unwrap();
+    let mut watch = Watch::default();
+    assert!(watch.look(&client, &options, true).await.unwrap().steps.is_empty());
+    let updates = "update a set name = 'x'; update b set id = id + 1";
+
+    let findings = checked(&database, &options).await;
+    let advice = findings.iter().find(|f| f.sentence.contains("carry no `previous`")).unwrap();
+    let (sql, _) = advice.remedy.as_ref().unwrap().split_once(" (only").unwrap();
+    database.execute(sql).await;
+    database.execute(updates).await;
+    let kept = existing(&client, &options.publication).await;
+    assert!(kept.table("public", "a").unwrap().filter.is_some(), "{kept:?}");
+
+    database.execute("alter table a replica identity default").await;
+    let aligned = watch.look(&client, &options, true).await.unwrap().steps;
+    database.execute(&aligned[0].sql).await;
+    let key = "alter table b drop constraint b_pkey; alter table b add primary key (id)";
+    database.execute(&format!("alter table a replica identity full; {key}")).await;
+    let failed = client.batch_execute("update a set name = 'x'").await;
+    assert!(failed.is_err(), "else this test is of no use");
+    let look = watch.look(&client, &options, false).await.unwrap();
+    for table in ["fail for public.a", "fail for public.b"] {
+        assert_found(&look.findings, Severity::Error, table, "DROP TABLE ONLY");
+    }
+    assert_eq!(look.steps.len(), 2, "{look:?}");
+    for step in look.steps {
+        database.execute(&step.sql).await;
+    }
+    database.execute(updates).await;
+    assert!(watch.look(&client, &options, false).await.unwrap().steps.is_empty());
+}
+
 #[tokio::test]
 async fn tables_are_added_where_nobody_took_them_out() {
     let database = Database::create().await;

@@ -213,19 +213,48 @@ async fn what_the_publication_applies_is_not_applied_again() {
     let table = ("public".to_owned(), "t".to_owned());
     let oid = client.query_one("select 't'::regclass::oid", &[]).await.unwrap();
     let oid = RelationId(oid.get(0));
-    filters.applied(HashMap::from([(table.clone(), (oid, Lsn(now.0 + (1 << 40))))]));
+    let later = Lsn(now.0 + (1 << 40));
+    filters.applied(filters.look(), HashMap::from([(table.clone(), (oid, later))]));
     assert!(insert(2, 8).await.is_empty(), "that is to come");
-    filters.applied(HashMap::from([(table.clone(), (oid, now))]));
+    filters.applied(filters.look(), HashMap::from([(table.clone(), (oid, now))]));
     assert_eq!(insert(3, 8).await, ["insert t 3,8"]);
     let other = RelationId(oid.0 + 1);
-    filters.applied(HashMap::from([(table, (other, now))]));
+    filters.applied(filters.look(), HashMap::from([(table, (other, now))]));
     assert_eq!(insert(7, 8).await.len(), 1, "another table had that name");
-    filters.applied(HashMap::new());
+    filters.applied(filters.look(), HashMap::new());
     assert_eq!(insert(4, 8).await.len(), 1, "not any more");
     filters.replace(vec![filter("t", "tenant > 7")]);
     assert_eq!(insert(5, 9).await.last().unwrap(), "insert t 5,9");
     filters.replace(Vec::new());
     assert_eq!(insert(6, 0).await.last().unwrap(), "insert t 6,0");
+}
+
+/// Whoever alters the publication between two looks at it makes no row of another tenant an event.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publication_altered_since_the_last_look_is_not_relied_on() {
+    let database = Database::create().await;
+    database.execute("create table t (id int primary key, tenant int)").await;
+    let filters = filters("t", "tenant = 7");
+    let recorder = Recorder::start(&database, &filters).await;
+    let insert = async |id: i32, tenant: i32| {
+        database.execute(&format!("insert into t values ({id}, {tenant})")).await;
+        recorder.until_now(&database).await
+    };
+    let client = database.client().await;
+    let oid = client.query_one("select 't'::regclass::oid", &[]).await.unwrap();
+    let since = (RelationId(oid.get(0)), Lsn(1));
+    let applied = HashMap::from([(("public".to_owned(), "t".to_owned()), since)]);
+    assert_eq!(insert(1, 7).await.len(), 1);
+    filters.applied(filters.look(), applied.clone());
+    assert_eq!(insert(2, 8).await.len(), 2, "as if the publication let it pass");
+    let begun_before = filters.look();
+    let name = database.name();
+    database.execute(&format!("alter publication {name} set (publish = 'insert')")).await;
+    assert_eq!(insert(3, 8).await.len(), 2, "nobody has looked since");
+    filters.applied(begun_before, applied.clone());
+    assert_eq!(insert(4, 8).await.len(), 2, "that look was too early");
+    filters.applied(filters.look(), applied);
+    assert_eq!(insert(5, 8).await.len(), 3);
 }
 
 /// A row for which the expression fails is not one for which it is true.

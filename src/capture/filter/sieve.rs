@@ -40,6 +40,9 @@ pub(in crate::capture) struct Sieve<'a> {
 /// What is known of a table.
 struct Table {
     relation: Arc<Relation>,
+    /// How many looks at the publication had begun when the server had described the table: what
+    /// they found may be out of date.
+    looks_before: u64,
     filter: Option<RowFilter>,
     /// The filter, prepared when the first row needs it.
     prepared: Option<Prepared>,
@@ -71,11 +74,17 @@ impl<'a> Sieve<'a> {
         row_lsn: Lsn,
         change: Change<'c>,
     ) -> Result<Option<Change<'c>>, CaptureError> {
+        let told = self.filters.told();
         let generation = self.filters.generation();
         if generation != self.generation {
             self.generation = generation;
             self.any = !self.filters.is_empty();
-            self.tables.clear();
+            for table in self.tables.values_mut() {
+                let Relation { id, schema, name, .. } = &*table.relation;
+                table.filter = self.filters.of(*id, schema, name);
+                table.prepared = None;
+                table.failures = 0;
+            }
         }
         if !self.any {
             return Ok(Some(change));
@@ -89,7 +98,8 @@ impl<'a> Sieve<'a> {
         let Sieve { filters, server, tables, completed, .. } = self;
         let table = known(tables, filters, relation);
         let Some(filter) = &table.filter else { return Ok(Some(change)) };
-        if filter.applied_from.is_some_and(|applied_from| row_lsn >= applied_from) {
+        let up_to_date = told > table.looks_before;
+        if up_to_date && filter.applied_from.is_some_and(|applied_from| row_lsn >= applied_from) {
             return Ok(Some(change));
         }
         match change {
@@ -136,6 +146,7 @@ fn known<'t>(
         tables.remove(&relation.id);
     }
     tables.entry(relation.id).or_insert_with(|| Table {
+        looks_before: filters.looks(),
         filter: filters.of(relation.id, &relation.schema, &relation.name),
         relation: Arc::clone(relation),
         prepared: None,

@@ -54,7 +54,13 @@ fn pattern(facts: &Facts, options: &SourceOptions, spec: &TableSpec) -> Vec<Find
         );
         findings.push(
             Finding::note(subject, sentence)
-                .fix("ALTER TABLE … REPLICA IDENTITY FULL; (only if you want them)"),
+                .fix(if spec.columns.is_some() {
+                    "ALTER TABLE … REPLICA IDENTITY FULL; (only if you want them; where the publication \
+                     has a column list, in one transaction with ALTER PUBLICATION … DROP TABLE … and \
+                     ADD TABLE … without it: else the application's UPDATE and DELETE fail)"
+                } else {
+                    "ALTER TABLE … REPLICA IDENTITY FULL; (only if you want them)"
+                }),
         );
     }
     findings

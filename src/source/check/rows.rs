@@ -1,7 +1,6 @@
 //! Rules about which rows and columns of a table are wanted.
 
-use super::tables::{NAMES_SHOWN, subject};
-use crate::postgres::sql::quote_table;
+use super::tables::{NAMES_SHOWN, full_sql, subject};
 use crate::source::advice::{list, shown};
 use crate::source::filter::Form;
 use crate::source::target::Target;
@@ -11,7 +10,7 @@ use crate::source::{Facts, Finding, SourceOptions};
 pub(super) fn rows(facts: &Facts, options: &SourceOptions, target: &Target<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(filter(facts, options, target));
-    findings.extend(soft_delete(target));
+    findings.extend(soft_delete(facts, target));
     findings.extend(unknown_columns(target));
     findings
 }
@@ -32,10 +31,12 @@ fn filter(facts: &Facts, options: &SourceOptions, target: &Target<'_>) -> Vec<Fi
             "the row filter {shown} reads columns that old rows do not contain: a row that leaves \
              the filter goes without a `deleted`, and deletes of all rows are told"
         );
-        let quoted = quote_table(&table.schema, &table.name);
-        findings.push(Finding::warning(subject.clone(), sentence).fix(format!(
-            "ALTER TABLE {quoted} REPLICA IDENTITY FULL; (or an identity index with these columns)"
-        )));
+        findings.push(
+            Finding::warning(subject.clone(), sentence).fix(format!(
+                "{} (or an identity index with these columns)",
+                full_sql(facts, table)
+            )),
+        );
     }
     if let Form::Refused(said) = &filter.form
         && facts.can_restrict(options)
@@ -50,7 +51,7 @@ fn filter(facts: &Facts, options: &SourceOptions, target: &Target<'_>) -> Vec<Fi
 }
 
 /// Whether the old value of the column that marks deleted rows is known.
-fn soft_delete(target: &Target<'_>) -> Option<Finding> {
+fn soft_delete(facts: &Facts, target: &Target<'_>) -> Option<Finding> {
     let (table, column) = (target.table, target.spec.soft_delete.as_ref()?);
     let subject = subject(&table.schema, &table.name);
     if !table.columns.iter().any(|known| known.name == *column) {
@@ -67,11 +68,7 @@ fn soft_delete(target: &Target<'_>) -> Option<Finding> {
          update of the row, and `restored` is never told",
         shown(column)
     );
-    let quoted = quote_table(&table.schema, &table.name);
-    Some(
-        Finding::warning(subject, sentence)
-            .fix(format!("ALTER TABLE {quoted} REPLICA IDENTITY FULL;")),
-    )
+    Some(Finding::warning(subject, sentence).fix(full_sql(facts, table)))
 }
 
 /// Columns the configuration lists and the table does not have. A pattern's list is for several

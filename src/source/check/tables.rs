@@ -3,6 +3,7 @@
 use super::patterns::patterns;
 use super::rows::rows;
 use crate::postgres::catalog::{GeneratedKind, Persistence, TableInfo, TableKind};
+use crate::postgres::publication::{TableScope, replace_table_sql};
 use crate::postgres::relation::ReplicaIdentity;
 use crate::postgres::sql::{quote_ident, quote_table};
 use crate::source::advice::{list, nearest, shown, shown_table};
@@ -33,6 +34,29 @@ pub(in crate::source) fn tables(facts: &Facts, options: &SourceOptions) -> Vec<F
         findings.extend(rows(facts, options, &target));
     }
     findings
+}
+
+/// What gives a table REPLICA IDENTITY FULL. With a column list in the publication the server would
+/// refuse its updates and deletes from then on, so that goes in the same transaction.
+pub(super) fn full_sql(facts: &Facts, table: &TableInfo) -> String {
+    let sql =
+        format!("ALTER TABLE {} REPLICA IDENTITY FULL;", quote_table(&table.schema, &table.name));
+    let publication = facts.publication.as_ref();
+    let Some((publication, entry)) =
+        publication.and_then(|p| Some((p, p.table(&table.schema, &table.name)?)))
+    else {
+        return sql;
+    };
+    if entry.columns.is_none() {
+        return sql;
+    }
+    let mut scope = TableScope::all(&table.schema, &table.name);
+    scope.filter.clone_from(&entry.filter);
+    let unlisted = replace_table_sql(&publication.name, &scope);
+    match unlisted.strip_suffix("COMMIT") {
+        Some(unlisted) => format!("{unlisted}{sql}\nCOMMIT;"),
+        None => format!("{unlisted}; {sql}"),
+    }
 }
 
 /// What setting up should tell of tables that it publishes nevertheless.
@@ -97,7 +121,7 @@ fn identity(facts: &Facts, table: &TableInfo) -> Finding {
         return finding;
     }
     let subject = subject(&table.schema, &table.name);
-    let full = format!("ALTER TABLE {quoted} REPLICA IDENTITY FULL;");
+    let full = full_sql(facts, table);
     let key = list(&table.primary_key.iter().map(|c| shown(c)).collect::<Vec<_>>(), NAMES_SHOWN);
     match table.replica_identity {
         // a partitioned table's own setting is not inherited, so it says nothing
