@@ -16,7 +16,7 @@ demo: compiler postgres ## Live CRM traffic on a throwaway Postgres, every chang
 	@"$${CARGO_TARGET_DIR:-target}/fast/walhook" demo $(ARGS)
 
 test: compiler postgres ## Run all tests, on real Postgres servers and real HTTP (ARGS="name")
-	@$(CARGO) test --locked --lib --bins --tests $(ARGS)
+	@. scripts/tests.sh && $(CARGO) test --locked --lib --bins --tests $(ARGS)
 
 test-matrix: compiler ## Run the tests about Postgres on versions 14, 16, 17 and 18 (ARGS="17 -- standby")
 	@scripts/test-matrix $(ARGS)

@@ -188,8 +188,8 @@ impl PgError {
         self.sqlstate() == Some("55006")
     }
 
-    /// Whether something named does not exist: a slot, a publication, a type (42704; from version
-    /// 18 on, the stream only warns of a missing publication, with 55000).
+    /// Whether something named does not exist: a slot, a publication, a type (42704). Of the
+    /// stream's publication, [`is_publication_missing`](PgError::is_publication_missing) tells.
     pub fn is_undefined_object(&self) -> bool {
         match &self.0.cause {
             Cause::Server(error) => error.code() == "42704",

@@ -43,6 +43,11 @@ impl SourceError {
         matches!(&self.0, Kind::Postgres(error) if error.is_undefined_object())
     }
 
+    /// Whether another session has the slot at this moment (55006).
+    pub(super) fn is_slot_in_use(&self) -> bool {
+        matches!(&self.0, Kind::Postgres(error) if error.is_slot_in_use())
+    }
+
     /// Whether another session did the same at the same moment: it exists already (42710), one
     /// catalog row was written twice (23505, or XX000 "tuple concurrently updated"), or what was to
     /// be changed is gone (42704).

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_postgres::Client;
 
 use super::advice::shown;
@@ -13,6 +14,12 @@ use super::{Finding, Plan, SourceError, SourceOptions, Step};
 use crate::postgres::error::PgError;
 use crate::postgres::publication::drop_publication_sql;
 use crate::postgres::slot::drop_slot_sql;
+
+/// How long another teardown may get in the way: it uses the slot while it drops it, and drops the
+/// publication while its tables are looked up.
+const DROPPED_BY_ANOTHER: Duration = Duration::from_secs(2);
+/// Between attempts meanwhile.
+const RETRY_EVERY: Duration = Duration::from_millis(50);
 
 /// What there is to do.
 ///
@@ -74,14 +81,30 @@ pub async fn teardown(
     wait: Duration,
     report: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<(), SourceError> {
-    let plan = plan(client, options).await?;
+    let until = Instant::now() + DROPPED_BY_ANOTHER;
+    let plan = loop {
+        match plan(client, options).await {
+            Err(error) if error.is_undefined_object() && Instant::now() < until => {
+                tokio::time::sleep(RETRY_EVERY).await;
+            }
+            result => break result?,
+        }
+    };
     if !plan.blocked.is_empty() {
         return Err(SourceError::refused(plan.blocked));
     }
     plan.present.into_iter().for_each(|present| report(Progress::Present(present)));
     let runner = Runner::new(client, watcher, wait);
     for step in plan.steps {
-        match runner.run(&step, report).await {
+        let result = loop {
+            match runner.run(&step, report).await {
+                Err(error) if error.is_slot_in_use() && Instant::now() < until => {
+                    tokio::time::sleep(RETRY_EVERY).await;
+                }
+                result => break result,
+            }
+        };
+        match result {
             Ok(()) => report(Progress::Done(step)),
             // another teardown was quicker
             Err(error) if error.is_undefined_object() => {

@@ -36,7 +36,8 @@ async fn names(database: &Database, origin: &str, changes: &str) -> Vec<String> 
     requests.iter().map(name).collect()
 }
 
-/// Sessions under an origin, as a replication tool has them.
+/// Sessions under an origin, as a replication tool has them; only one at a time, and the server may
+/// learn late that one is gone.
 fn sessions(origin: &str) -> String {
     format!(
         "select pg_replication_origin_create('{origin}')
@@ -47,7 +48,8 @@ fn sessions(origin: &str) -> String {
                 insert into person (name) select 'theirs, ' || i from generate_series(1, 3) i;
                 select pg_logical_emit_message(true, 'walhook', '{{\"event\":\"their.word\"}}');
                 truncate person;
-            commit
+            commit;
+            select pg_replication_origin_session_reset()
          -- insert into person (name) values ('ours')
          -- select pg_replication_origin_session_setup('{origin}');
             update person set name = 'ours by them';

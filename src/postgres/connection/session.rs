@@ -4,11 +4,12 @@ use super::TargetSession;
 
 /// What the text of values depends on, in every form the change stream and queries yield, and the
 /// timeouts that must not end our idle or long connections; and that the server's warnings come,
-/// of which one tells that changes are left out. A role or a database may have set them otherwise;
+/// of which one tells that changes are left out. Nor are our queries of the catalog compiled: they
+/// are short, and where the catalog is large the server takes them for long ones. A role or a database may have set them otherwise;
 /// the startup packet's options win over both. `lock_timeout` is left alone.
 pub(super) const PINNED_OPTIONS: &str = "-c datestyle=ISO -c intervalstyle=postgres \
      -c timezone=UTC -c bytea_output=hex -c extra_float_digits=3 -c statement_timeout=0 \
-     -c idle_in_transaction_session_timeout=0 -c client_min_messages=warning";
+     -c idle_in_transaction_session_timeout=0 -c client_min_messages=warning -c jit=off";
 
 /// Switches off the timeouts that only newer servers know (`idle_session_timeout` from 14,
 /// `transaction_timeout` from 17): naming an unknown one in the startup packet would be refused.

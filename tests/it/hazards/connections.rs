@@ -165,7 +165,7 @@ async fn hazard_34_order_is_no_matter_of_clocks() {
     let workspace = Workspace::new(&database).table("public.person", "person").endpoint(
         "main",
         &receiver.url("/"),
-        "retry = { initial = '1100ms', factor = 1.0, max = '2s', give_up_after = '1h' }",
+        "retry = { initial = '1300ms', factor = 1.0, max = '2s', give_up_after = '1h' }",
     );
     let daemon = workspace.start(&database).await;
     receiver.answer(|request| Answer::Status(if request.attempt() == 1 { 503 } else { 200 }));

@@ -151,6 +151,7 @@ async fn hazard_18_a_table_renamed_away_is_warned_of() {
         )
         .await;
     daemon.says("public.person is called public.people now", super::PATIENCE).await;
+    receiver.wait_for(1, super::PATIENCE).await;
     daemon.stop().await;
     assert_eq!(receiver.count(), 1);
 }

@@ -50,9 +50,11 @@ async fn hazard_1_what_is_confirmed_is_journaled_and_does_not_come_again() {
     fixture.receiver.wait_for(2, PATIENCE).await;
     daemon.sigkill().await;
 
-    // The server itself would send nothing of it again.
+    // The server itself would send nothing of it again; before version 15 it sends the begin and
+    // commit of others' transactions.
     let sql = "select count(*) from pg_logical_slot_peek_binary_changes($1, null, null, \
-               'proto_version', '1', 'publication_names', $2)";
+               'proto_version', '1', 'publication_names', $2) \
+               where get_byte(data, 0) not in (ascii('B'), ascii('C'))";
     let left = eventually(PATIENCE, "the slot is free to be looked into", async || {
         client.query_one(sql, &[&fixture.slot(), &fixture.slot()]).await.ok()
     })

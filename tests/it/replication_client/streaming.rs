@@ -272,7 +272,7 @@ fn a_missing_publication_shows_while_streaming() {
             Err(error) => break error,
         }
     };
-    assert!(error.is_undefined_object() && !error.is_slot_lost(), "{error}");
+    assert!(error.is_publication_missing() && !error.is_slot_lost(), "{error}");
     assert!(error.to_string().contains("recreating it does not heal"), "{error}");
 }
 
