@@ -395,7 +395,7 @@ impl fmt::Display for CaptureError {
             Kind::Filter { table, source } => write!(
                 f,
                 "the stream waits, since the row filter of table {table} does not fit it: {source}; \
-                 correct `where` of this table and restart walhook (nothing is lost meanwhile)"
+                 correct `where` of this table and send SIGHUP (nothing is lost meanwhile)"
             ),
             Kind::Protocol(message) => {
                 write!(f, "the replication stream makes no sense: {message}")

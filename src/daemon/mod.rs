@@ -86,7 +86,8 @@ pub async fn run(
     enable(&options.enable, &config.endpoints, &journal).await?;
     let dispatchers = Dispatchers::start(config.endpoints, &journal).await?;
     let capture = start_capture(&config.source, &tables, options.accept_gap, &journal)?;
-    let watcher = Watcher::new(config.source, tables, fixed);
+    let progress = Arc::clone(&capture.progress);
+    let watcher = Watcher::new(config.source, tables, fixed, progress);
     let watcher = tokio::spawn(watcher.run(options.reload));
     let ended = Running { journal, capture, dispatchers, writer, grace }.until_stopped(stop).await;
     watcher.abort();

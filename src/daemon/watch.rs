@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
+use crate::capture::Progress as CaptureProgress;
 use crate::config::{Config, SourceConfig};
 use crate::postgres::Client;
 use crate::postgres::connection::connect;
+use crate::postgres::error::PgError;
 use crate::source::watch::{Look, TableName, Watch, carry_out};
 use crate::source::{Finding, Progress, SourceError, SourceOptions, Step};
 
@@ -29,12 +31,19 @@ const SHARE: u32 = 50;
 const WAIT: Duration = Duration::from_secs(10);
 /// How long a change that failed is put off: what waits for a lock may hold others meanwhile.
 const PUT_OFF: Duration = Duration::from_secs(60);
+/// A look waits no longer for whoever holds a lock on a table; `pg_get_expr` takes one.
+const LOCK_LIMIT: &str = "set lock_timeout = '2s'";
+/// Between two looks, at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// How often it is asked whether capture has the slot, as long as something is to be done then.
+const STREAMING_ASKED_EVERY: Duration = Duration::from_millis(50);
 /// Between attempts while the server cannot be reached.
 const RETRY_EVERY: Duration = Duration::from_secs(2);
 
 pub(super) struct Watcher {
     source: SourceConfig,
     tables: Arc<Tables>,
+    capture: Arc<CaptureProgress>,
     fixed: Fixed,
     watch: Watch,
     /// Whether the publication is to be made fit, other than looked at.
@@ -48,10 +57,16 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    pub(super) fn new(source: SourceConfig, tables: Arc<Tables>, fixed: Fixed) -> Watcher {
+    pub(super) fn new(
+        source: SourceConfig,
+        tables: Arc<Tables>,
+        fixed: Fixed,
+        capture: Arc<CaptureProgress>,
+    ) -> Watcher {
         Watcher {
             source,
             tables,
+            capture,
             fixed,
             watch: Watch::default(),
             align: true,
@@ -107,10 +122,33 @@ impl Watcher {
 
     async fn session(&mut self) -> Result<(), SourceError> {
         let client = connect(&self.source.connection).await?;
+        let limit = client.batch_execute(LOCK_LIMIT).await;
+        limit.map_err(|error| PgError::query("could not limit waits for locks", error))?;
         loop {
             let took = self.once(&client).await?;
-            tokio::time::sleep(LOOK_EVERY.max(took * SHARE)).await;
+            let wait = tokio::time::sleep(LOOK_EVERY.max(took * SHARE).min(LONGEST_PAUSE));
+            tokio::select! {
+                () = wait => {}
+                // what was put off until now
+                () = self.streaming(), if self.align => {}
+            }
         }
+    }
+
+    /// Waits until capture has the slot.
+    async fn streaming(&self) {
+        loop {
+            tokio::time::sleep(STREAMING_ASKED_EVERY).await;
+            if self.may_change() {
+                return;
+            }
+        }
+    }
+
+    /// Only the daemon that has the slot changes the publication: one that waits for another to
+    /// leave, perhaps with an older configuration, must not take that one's rows away.
+    fn may_change(&self) -> bool {
+        self.capture.is_streaming() && self.put_off.is_none_or(|until| Instant::now() >= until)
     }
 
     /// Says how long looking took, without what a change of the publication waited for.
@@ -120,9 +158,8 @@ impl Watcher {
         let mut number = self.tables.filters().look();
         let mut look = self.watch.look(client, &options, self.align).await?;
         let took = begun.elapsed();
-        let put_off = self.put_off.is_some_and(|until| begun < until);
-        if put_off && !look.steps.is_empty() {
-            debug!("a change of the publication failed a moment ago and is put off");
+        if !look.steps.is_empty() && !self.may_change() {
+            debug!("a change of the publication is put off");
         } else if !look.steps.is_empty() {
             let changed = self.change(client, std::mem::take(&mut look.steps), &look.new).await;
             if let Err(error) = changed {

@@ -247,8 +247,8 @@ pub fn replace_table_sql(name: &str, table: &TableScope) -> String {
     let name = quote_ident(name);
     let only = quote_table(&table.schema, &table.name);
     format!(
-        "BEGIN;\nALTER PUBLICATION {name} DROP TABLE ONLY {only};\n\
-         ALTER PUBLICATION {name} ADD TABLE {};\nCOMMIT",
+        "BEGIN; ALTER PUBLICATION {name} DROP TABLE ONLY {only}; \
+         ALTER PUBLICATION {name} ADD TABLE {}; COMMIT",
         table.sql()
     )
 }
@@ -307,8 +307,8 @@ mod tests {
     fn a_table_is_replaced_in_one_transaction() {
         assert_eq!(
             replace_table_sql("wal\"hook", &TableScope::all("s", "t")),
-            "BEGIN;\nALTER PUBLICATION \"wal\"\"hook\" DROP TABLE ONLY \"s\".\"t\";\n\
-             ALTER PUBLICATION \"wal\"\"hook\" ADD TABLE ONLY \"s\".\"t\";\nCOMMIT"
+            "BEGIN; ALTER PUBLICATION \"wal\"\"hook\" DROP TABLE ONLY \"s\".\"t\"; \
+             ALTER PUBLICATION \"wal\"\"hook\" ADD TABLE ONLY \"s\".\"t\"; COMMIT"
         );
     }
 }

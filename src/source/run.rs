@@ -11,9 +11,16 @@ use super::plan::Progress;
 use super::{SourceError, Step};
 use crate::postgres::error::PgError;
 use crate::postgres::slot::{Blocker, blockers};
+use crate::postgres::sql::quote_literal;
 
 /// How often the second session looks whom a waiting statement waits for.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How long one wait for a lock may take: longer than `deadlock_timeout`, so that an autovacuum
+/// still gives way, and short for whoever waits behind.
+const LOCK_TRY: Duration = Duration::from_secs(2);
+/// Between two such waits.
+const BETWEEN_TRIES: Duration = Duration::from_secs(1);
 
 /// What the creation of a slot on a standby waits for. A busy primary writes one every now and then.
 const SNAPSHOT: &str = "the primary to log a snapshot of its transactions, which an idle one does \
@@ -36,23 +43,37 @@ impl<'a> Runner<'a> {
     /// Runs one step. Creating a slot waits for every transaction that was writing before it, and a
     /// publication for locks on its tables; whom it waits for is reported, and at the deadline the
     /// statement is cancelled. `lock_timeout` bounds each wait by itself, should walhook die
-    /// meanwhile: `statement_timeout` does not end these waits.
+    /// meanwhile: `statement_timeout` does not end these waits. For locks it waits in short tries:
+    /// what it holds already, and its place in a queue, may hold up others.
     pub(super) async fn run(
         &self,
         step: &Step,
         report: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<(), SourceError> {
         let pid = backend_pid(self.client).await?;
-        let timeout_ms = self.wait.as_millis().clamp(1, 1_000_000_000);
+        // To begin anew would make a slot wait for ever newer transactions.
+        let attempt = if step.creates_slot() { self.wait } else { LOCK_TRY.min(self.wait) };
+        let before = lock_timeout(self.client).await?;
+        let timeout_ms = attempt.as_millis().clamp(1, 1_000_000_000);
         self.plain(&format!("SET lock_timeout = {timeout_ms}"), "could not limit the wait").await?;
-        let result = self.watched(step, pid, report).await;
-        if result.is_err() {
-            // of a step that is a transaction; else the server only warns that there is none
-            let _ = self.client.batch_execute("ROLLBACK").await;
-        }
+        let mut whom = None;
+        let result = loop {
+            let result = self.watched(step, pid, &mut whom, report).await;
+            if result.is_err() {
+                // of a step that is a transaction; else the server only warns that there is none
+                let _ = self.client.batch_execute("ROLLBACK").await;
+            }
+            match result {
+                Err(error) if error.is_timed_out() && Instant::now() < self.deadline => {
+                    tokio::time::sleep(BETWEEN_TRIES).await;
+                }
+                result => break result,
+            }
+        };
         // the client may be used for something else afterwards; a lost connection already shows
         // in `result`
-        let reset = self.plain("RESET lock_timeout", "could not lift the limit of the wait").await;
+        let restore = format!("SET lock_timeout = {}", quote_literal(&before));
+        let reset = self.plain(&restore, "could not lift the limit of the wait").await;
         result?;
         Ok(reset?)
     }
@@ -61,11 +82,11 @@ impl<'a> Runner<'a> {
         &self,
         step: &Step,
         pid: i32,
+        whom: &mut Option<String>,
         report: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<(), SourceError> {
         let statement = self.client.batch_execute(&step.sql);
         tokio::pin!(statement);
-        let mut whom: Option<String> = None;
         let mut cancelled = false;
         let result = loop {
             tokio::select! {
@@ -82,7 +103,7 @@ impl<'a> Runner<'a> {
                 && whom.as_ref() != Some(&now)
             {
                 report(Progress::Waiting(format!("{} is waiting for {now}", step.what())));
-                whom = Some(now);
+                *whom = Some(now);
             }
             if Instant::now() >= self.deadline && !cancelled {
                 cancel(self.watcher, pid).await?;
@@ -93,7 +114,9 @@ impl<'a> Runner<'a> {
         let error = PgError::query(format!("{} failed", step.what()), error);
         match error.sqlstate() {
             // lock_timeout, or our own cancellation
-            Some("55P03" | "57014") => Err(SourceError::waited(&step.what(), whom, self.wait)),
+            Some("55P03" | "57014") => {
+                Err(SourceError::waited(&step.what(), whom.clone(), self.wait))
+            }
             _ => Err(error.into()),
         }
     }
@@ -109,6 +132,14 @@ async fn backend_pid(client: &Client) -> Result<i32, PgError> {
         .await
         .map_err(|error| PgError::query("could not ask for the session's process", error))?;
     Ok(row.try_get("pid")?)
+}
+
+async fn lock_timeout(client: &Client) -> Result<String, PgError> {
+    let row = client
+        .query_typed_one("select current_setting('lock_timeout')", &[])
+        .await
+        .map_err(|error| PgError::query("could not ask for the limit of waits", error))?;
+    Ok(row.try_get(0)?)
 }
 
 async fn in_recovery(watcher: &Client) -> Result<bool, PgError> {

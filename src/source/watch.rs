@@ -238,10 +238,11 @@ fn findings(facts: &Facts, options: &SourceOptions) -> Vec<Finding> {
     findings
 }
 
-/// Carries out steps; `watcher` and `wait` are as for [`setup`](super::setup::setup).
+/// Carries out steps; `watcher` and `wait` are as for [`setup`](super::setup::setup), `wait` for
+/// each step. One that waited too long does not keep the others from being done.
 ///
 /// # Errors
-/// See [`SourceError`]; what was done before stays.
+/// See [`SourceError`]; what was done stays.
 pub async fn carry_out(
     client: &Client,
     watcher: &Client,
@@ -249,12 +250,15 @@ pub async fn carry_out(
     wait: Duration,
     report: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<(), SourceError> {
-    let runner = Runner::new(client, watcher, wait);
+    let mut first = Ok(());
     for step in steps {
-        runner.run(&step, report).await?;
-        report(Progress::Done(step));
+        match Runner::new(client, watcher, wait).run(&step, report).await {
+            Ok(()) => report(Progress::Done(step)),
+            Err(error) if error.is_timed_out() => first = first.and(Err(error)),
+            Err(error) => return Err(error),
+        }
     }
-    Ok(())
+    first
 }
 
 #[cfg(test)]

@@ -23,7 +23,10 @@ const NAMES_SHOWN: usize = 5;
 /// What the publication is to say of a table.
 pub(super) fn wish(facts: &Facts, options: &SourceOptions, target: &Target<'_>) -> TableScope {
     let mut scope = TableScope::all(&target.table.schema, &target.table.name);
-    if facts.can_restrict(options) {
+    // a partitioned table takes neither where rows come under its partitions' names
+    let by_leaf = target.table.kind == TableKind::Partitioned
+        && facts.publication.as_ref().is_some_and(|publication| !publication.via_root);
+    if facts.can_restrict(options) && !by_leaf {
         scope.filter = pushed_filter(facts, target.table);
         scope.columns = pushed_columns(facts, target, scope.filter.is_some());
     }
@@ -299,6 +302,9 @@ pub(super) fn steps(
             reason: format!("add all of {} to the publication {name}", list(&shown, NAMES_SHOWN)),
         });
     }
+    let differences = differences(facts, options, publication);
+    let mendable = differences.into_iter().filter(|difference| may_change(difference.table));
+    steps.extend(mendable.map(|difference| difference.step));
     missing.retain(|target| may_change(target.table));
     if !missing.is_empty() {
         let names: Vec<String> =
@@ -309,9 +315,6 @@ pub(super) fn steps(
             reason: format!("add {} to the publication {name}", list(&names, NAMES_SHOWN)),
         });
     }
-    let differences = differences(facts, options, publication);
-    let mendable = differences.into_iter().filter(|difference| may_change(difference.table));
-    steps.extend(mendable.map(|difference| difference.step));
     steps
 }
 
