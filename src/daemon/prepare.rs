@@ -6,6 +6,7 @@ use tracing::{info, warn};
 
 use crate::config::{SourceConfig, TableConfig};
 use crate::postgres::connection::connect;
+use crate::postgres::slot::slot;
 use crate::source::setup::setup;
 use crate::source::{Finding, Progress, SourceError, SourceOptions, failover};
 
@@ -46,6 +47,11 @@ pub(super) async fn source(
 
 async fn once(source: &SourceConfig, options: &SourceOptions) -> Result<(), SourceError> {
     let client = connect(&source.connection).await?;
+    // Then the publication is another daemon's, until that one leaves.
+    let slot = slot(&client, &options.slot).await?;
+    if slot.is_some_and(|slot| slot.active_pid.is_some() && !slot.is_being_created()) {
+        return Ok(());
+    }
     let watcher = connect(&source.connection).await?;
     let mut report = |progress| match progress {
         Progress::Done(step) => info!(sql = step.sql, "setup {}", step.reason),
