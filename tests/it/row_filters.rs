@@ -261,6 +261,11 @@ async fn a_publication_altered_since_the_last_look_is_not_relied_on() {
         recorder.until_now(&database).await
     };
     let client = database.client().await;
+    let version = client.query_one("show server_version_num", &[]).await.unwrap();
+    if version.get::<_, &str>(0).parse::<u32>().unwrap() < 150_000 {
+        // publications have no filters yet, and tables are not described anew when one is altered
+        return;
+    }
     let oid = client.query_one("select 't'::regclass::oid", &[]).await.unwrap();
     let since = (RelationId(oid.get(0)), Lsn(1));
     let applied = HashMap::from([(("public".to_owned(), "t".to_owned()), since)]);
