@@ -91,7 +91,9 @@ fn peak_bytes(daemon: &Daemon) -> u64 {
 async fn hazard_14_large_transactions_come_when_committed_and_in_constant_memory() {
     const ROWS: usize = 20_000;
     const MANY: usize = 3 * ROWS;
-    const GROWTH: u64 = 16 << 20;
+    // Queues and the allocator take their share, more on a busy machine; to hold the additional
+    // rows would take more than the 40 MB of their text alone.
+    const GROWTH: u64 = 32 << 20;
     let database = Database::create().await;
     let name = database.name();
     database
