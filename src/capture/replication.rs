@@ -185,7 +185,15 @@ impl<S: ChangeSink> Follower<'_, S> {
             self.place.resume_lsn = slot.confirmed_flush_lsn.unwrap_or_default();
         }
         let stream = self.start(replication)?;
-        self.check_slot(&client)?;
+        match self.check_slot(&client) {
+            // Nothing was taken yet, so nothing is missing between the two looks.
+            Err(error) if new && error.is_refusal() => {
+                return Err(CaptureError::not_yet(
+                    "whoever had the slot before moved it once more; looking again",
+                ));
+            }
+            checked => checked?,
+        }
         let Place { position, resume_lsn } = self.place;
         self.sink.connected(&source, position, resume_lsn).map_err(CaptureError::sink)?;
         if new {
