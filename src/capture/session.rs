@@ -111,9 +111,10 @@ impl<'a, S: ChangeSink> Session<'a, S> {
 
     /// Streams until told to stop. Each round, in this order:
     /// 1. a status update, if one is due: it never waits for data or for room downstream;
-    /// 2. hand over what was gathered, if it is enough or no more is at hand;
-    /// 3. stop, if told to, or if the server went on to another timeline;
-    /// 4. read on, a moment later while the server is busy.
+    /// 2. an end, if the server went on to another timeline, which the stored position has to name;
+    /// 3. hand over what was gathered, if it is enough or no more is at hand;
+    /// 4. stop, if told to;
+    /// 5. read on, a moment later while the server is busy.
     pub(super) fn run(mut self) -> Result<(), CaptureError> {
         let mut busy = false;
         loop {
