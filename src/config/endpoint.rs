@@ -1,5 +1,11 @@
 //! Endpoints: from what is written to what the dispatcher takes.
 
+mod batch;
+mod condition;
+mod format;
+mod http;
+mod network;
+mod pace;
 mod retry;
 mod signing;
 
@@ -16,6 +22,8 @@ use super::ready::{not_one_of, twice, within};
 use crate::delivery::{EndpointOptions, Ordering};
 use crate::event::filter::EventFilter;
 use crate::journal::Start;
+
+pub(super) use pace::breaker;
 
 type Result<T, E = ConfigError> = std::result::Result<T, E>;
 
@@ -132,8 +140,22 @@ fn build(raw: RawEndpoint, directory: &Path) -> Result<EndpointOptions> {
     let private_network =
         raw.allow_private_network.map_or_else(|| is_loopback(&url), |allow| allow.value);
     let retry = raw.retry.map(retry::build).transpose()?.unwrap_or_default();
+    let format = format::build(raw.format, raw.template, raw.content_type, directory)?;
+    let (method, compress) = http::build(raw.method, raw.compress)?;
+    let batch = batch::build(raw.batch, &format, &method)?;
+    let networks = network::build(private_network, raw.allow_networks, raw.deny_networks)?;
     Ok(EndpointOptions {
         filter,
+        when: raw.when.map(condition::build).transpose()?,
+        format,
+        method,
+        compress,
+        batch,
+        rate_limit: raw.rate_limit.map(pace::rate_limit).transpose()?,
+        disable_after: pace::disable_after(raw.disable_after)?,
+        networks,
+        proxy: raw.proxy.map(network::proxy).transpose()?,
+        tls: raw.tls.map(|tls| network::tls(tls, directory)).transpose()?.unwrap_or_default(),
         signers,
         ordering,
         concurrency,
@@ -142,7 +164,6 @@ fn build(raw: RawEndpoint, directory: &Path) -> Result<EndpointOptions> {
         retry,
         headers,
         start,
-        private_network,
         ..EndpointOptions::new(name, url)
     })
 }

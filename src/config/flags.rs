@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::error::{ConfigError, Located, Place};
 use super::name::is_endpoint;
-use super::raw::{RawConfig, RawEndpoint, RawJournal, RawSource, RawTable};
+use super::raw::{RawConfig, RawDelivery, RawEndpoint, RawJournal, RawSource, RawTable};
 use super::ready::DEFAULT_JOURNAL;
 use super::secret_file::{path_beside, read_secret_file};
 
@@ -118,6 +118,7 @@ impl Flags {
             })?),
         };
         Ok(RawConfig {
+            delivery: RawDelivery::default(),
             source,
             tables: self.tables.iter().map(|table| raw_table(table)).collect(),
             endpoints: self.to.iter().map(|to| self.raw_endpoint(to, secret.as_ref())).collect(),

@@ -7,6 +7,10 @@ use std::time::Duration;
 use super::error::{ConfigError, Located, Place};
 use super::section::{Document, Section};
 
+mod endpoint;
+
+pub(crate) use endpoint::{RawBatch, RawBreaker, RawDelivery, RawEndpoint, RawRetry, RawTls};
+
 type Result<T, E = ConfigError> = std::result::Result<T, E>;
 
 /// What a file or the command line says.
@@ -14,6 +18,7 @@ pub(crate) struct RawConfig {
     pub(crate) source: RawSource,
     pub(crate) tables: Vec<RawTable>,
     pub(crate) endpoints: Vec<RawEndpoint>,
+    pub(crate) delivery: RawDelivery,
     pub(crate) journal: RawJournal,
     pub(crate) stop_grace: Option<Located<Duration>>,
     /// The whole of it, for what is missing.
@@ -69,61 +74,6 @@ impl RawTable {
     }
 }
 
-pub(crate) struct RawEndpoint {
-    pub(crate) place: Place,
-    pub(crate) name: Option<Located<String>>,
-    pub(crate) url: Option<Located<String>>,
-    pub(crate) events: Option<Located<Vec<Located<String>>>>,
-    pub(crate) secret: Option<Located<String>>,
-    pub(crate) secrets: Option<Located<Vec<Located<String>>>>,
-    pub(crate) secret_file: Option<Located<String>>,
-    pub(crate) signature: Option<Located<Vec<Located<String>>>>,
-    pub(crate) signature_header_prefix: Option<Located<String>>,
-    pub(crate) headers: Vec<(String, Located<String>)>,
-    pub(crate) ordering: Option<Located<String>>,
-    pub(crate) concurrency: Option<Located<u32>>,
-    pub(crate) timeout: Option<Located<Duration>>,
-    pub(crate) connect_timeout: Option<Located<Duration>>,
-    pub(crate) retry: Option<RawRetry>,
-    pub(crate) start: Option<Located<String>>,
-    pub(crate) allow_private_network: Option<Located<bool>>,
-}
-
-impl RawEndpoint {
-    /// An endpoint of which nothing is said.
-    pub(crate) fn empty(place: Place) -> RawEndpoint {
-        RawEndpoint {
-            place,
-            name: None,
-            url: None,
-            events: None,
-            secret: None,
-            secrets: None,
-            secret_file: None,
-            signature: None,
-            signature_header_prefix: None,
-            headers: Vec::new(),
-            ordering: None,
-            concurrency: None,
-            timeout: None,
-            connect_timeout: None,
-            retry: None,
-            start: None,
-            allow_private_network: None,
-        }
-    }
-}
-
-pub(crate) struct RawRetry {
-    pub(crate) place: Place,
-    pub(crate) schedule: Option<Located<Vec<Located<String>>>>,
-    pub(crate) jitter: Option<Located<f64>>,
-    pub(crate) initial: Option<Located<Duration>>,
-    pub(crate) factor: Option<Located<f64>>,
-    pub(crate) max: Option<Located<Duration>>,
-    pub(crate) give_up_after: Option<Located<Duration>>,
-}
-
 #[derive(Default)]
 pub(crate) struct RawJournal {
     pub(crate) path: Option<Located<String>>,
@@ -133,18 +83,6 @@ pub(crate) struct RawJournal {
 
 /// Keys that are part of the interface and come with a later version.
 const PLANNED_TABLE: &[&str] = &["snapshot"];
-const PLANNED_ENDPOINT: &[&str] = &[
-    "when",
-    "format",
-    "template",
-    "content_type",
-    "method",
-    "batch",
-    "compress",
-    "rate_limit",
-    "disable_after",
-    "tls",
-];
 
 impl RawConfig {
     /// Reads the text of a file. `path` is how the user calls it.
@@ -161,7 +99,7 @@ impl RawConfig {
         };
         let tables = root.sections("table")?.into_iter().map(table).collect::<Result<_>>()?;
         let endpoints =
-            root.sections("endpoint")?.into_iter().map(endpoint).collect::<Result<_>>()?;
+            root.sections("endpoint")?.into_iter().map(RawEndpoint::read).collect::<Result<_>>()?;
         let journal = match root.section("journal")? {
             Some(section) => journal(section)?,
             None => RawJournal::default(),
@@ -171,10 +109,14 @@ impl RawConfig {
             stop_grace = daemon.duration("stop_grace")?;
             daemon.finish(&[])?;
         }
+        let delivery = match root.section("delivery")? {
+            Some(section) => RawDelivery::read(section)?,
+            None => RawDelivery::default(),
+        };
         let place = root.place().clone();
         root.finish(&["admin"])?;
         let directory = path.parent().map(Path::to_path_buf).unwrap_or_default();
-        Ok(RawConfig { source, tables, endpoints, journal, stop_grace, place, directory })
+        Ok(RawConfig { source, tables, endpoints, delivery, journal, stop_grace, place, directory })
     }
 }
 
@@ -211,44 +153,6 @@ fn table(mut section: Section<'_>) -> Result<RawTable> {
     };
     section.finish(PLANNED_TABLE)?;
     Ok(table)
-}
-
-fn endpoint(mut section: Section<'_>) -> Result<RawEndpoint> {
-    let endpoint = RawEndpoint {
-        place: section.place().clone(),
-        name: section.string("name")?,
-        url: section.string("url")?,
-        events: section.strings("events")?,
-        secret: section.string("secret")?,
-        secrets: section.strings("secrets")?,
-        secret_file: section.string("secret_file")?,
-        signature: section.strings("signature")?,
-        signature_header_prefix: section.string("signature_header_prefix")?,
-        headers: section.string_map("headers")?,
-        ordering: section.string("ordering")?,
-        concurrency: section.whole_number("concurrency")?,
-        timeout: section.duration("timeout")?,
-        connect_timeout: section.duration("connect_timeout")?,
-        retry: section.section("retry")?.map(retry).transpose()?,
-        start: section.string("start")?,
-        allow_private_network: section.boolean("allow_private_network")?,
-    };
-    section.finish(PLANNED_ENDPOINT)?;
-    Ok(endpoint)
-}
-
-fn retry(mut section: Section<'_>) -> Result<RawRetry> {
-    let retry = RawRetry {
-        place: section.place().clone(),
-        schedule: section.strings("schedule")?,
-        jitter: section.number("jitter")?,
-        initial: section.duration("initial")?,
-        factor: section.number("factor")?,
-        max: section.duration("max")?,
-        give_up_after: section.duration("give_up_after")?,
-    };
-    section.finish(&[])?;
-    Ok(retry)
 }
 
 fn journal(mut section: Section<'_>) -> Result<RawJournal> {

@@ -10,7 +10,7 @@ use super::raw::{RawConfig, RawJournal, RawSource};
 use super::secret_file::read_secret_file;
 use super::table::{self, TableConfig};
 use crate::capture::Origin;
-use crate::delivery::EndpointOptions;
+use crate::delivery::{BreakerOptions, EndpointOptions};
 use crate::postgres::connection::ConnectionOptions;
 use crate::source::SourceOptions;
 
@@ -28,6 +28,8 @@ pub struct Config {
     pub tables: Vec<TableConfig>,
     /// Where events go, under names of which no two are the same.
     pub endpoints: Vec<EndpointOptions>,
+    /// When requests to a failing host are held back.
+    pub breaker: BreakerOptions,
     /// The journal.
     pub journal: JournalConfig,
     /// The daemon itself.
@@ -102,7 +104,16 @@ impl SourceConfig {
 
 impl Config {
     pub(super) fn build(raw: RawConfig, needs: Needs) -> Result<Config> {
-        let RawConfig { source, tables, endpoints, journal, stop_grace, place, directory } = raw;
+        let RawConfig {
+            source,
+            tables,
+            endpoints,
+            delivery,
+            journal,
+            stop_grace,
+            place,
+            directory,
+        } = raw;
         let source = build_source(source, &place, &directory)?;
         if tables.is_empty() && needs >= Needs::Tables {
             return Err(missing(&place, "no table", "[[table]]", "--table"));
@@ -112,12 +123,14 @@ impl Config {
             return Err(missing(&place, "no endpoint", "[[endpoint]]", "--to"));
         }
         let endpoints = endpoint::build_all(endpoints, &directory)?;
+        let breaker = endpoint::breaker(delivery.breaker)?;
         let journal = build_journal(journal, &directory)?;
         let stop_grace = match stop_grace {
             Some(grace) => within(grace, Duration::ZERO, Duration::from_secs(3600))?,
             None => Duration::from_secs(30),
         };
-        Ok(Config { source, tables, endpoints, journal, daemon: DaemonConfig { stop_grace } })
+        let daemon = DaemonConfig { stop_grace };
+        Ok(Config { source, tables, endpoints, breaker, journal, daemon })
     }
 }
 

@@ -70,7 +70,7 @@ fn the_smallest_file_gets_the_defaults() {
     assert_eq!(endpoint.timeout, Duration::from_secs(15));
     assert_eq!(endpoint.connect_timeout, Duration::from_secs(5));
     assert_eq!(endpoint.start, Start::Now);
-    assert!(endpoint.filter.matches("people.created") && !endpoint.private_network);
+    assert!(endpoint.filter.matches("people.created") && !endpoint.networks.private);
     assert_eq!(
         config.journal,
         JournalConfig {
@@ -151,9 +151,9 @@ fn everything_that_is_written_counts() {
     assert_eq!((first.ordering, first.concurrency), (Ordering::None, 7));
     assert_eq!(first.connect_timeout, Duration::from_millis(250));
     assert_eq!(first.start, Start::Earliest);
-    assert!(first.private_network, "a literal loopback address is meant");
+    assert!(first.networks.private, "a literal loopback address is meant");
     let second = &config.endpoints[1];
-    assert!(second.signers.is_empty() && second.private_network);
+    assert!(second.signers.is_empty() && second.networks.private);
     assert_eq!((second.ordering, second.concurrency), (Ordering::Strict, 1));
     assert_eq!(config.journal.path, PathBuf::from("/var/lib/walhook.db"));
     assert_eq!(config.journal.retain, Duration::from_secs(5_400));

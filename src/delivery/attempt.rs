@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use crate::clock::unix_ms;
+use crate::event::EventId;
 use crate::journal::{AttemptRecord, StoredEvent};
 
 use super::client::{ClientOptions, http_client};
@@ -43,24 +44,82 @@ pub(super) struct Sender {
     timeout: Duration,
 }
 
+/// What one request carries.
+#[derive(Clone, Debug)]
+pub(super) struct Parcel {
+    /// The events in order, at least one; more only for an endpoint with batches.
+    pub(super) events: Vec<Numbered>,
+    /// Which try this is, from 1; of several events the highest.
+    pub(super) number: u32,
+}
+
+/// An event for one endpoint.
+#[derive(Clone, Debug)]
+pub(super) struct Numbered {
+    pub(super) event: StoredEvent,
+    /// Its place among the events that the endpoint wanted, from 1; 0 where it has none.
+    pub(super) sequence: u64,
+}
+
 /// What came of an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// 2xx: the endpoint has it.
     Succeeded,
+    /// 2xx, but the endpoint named events of the batch that it wants once more.
+    Partly {
+        /// Those, all of the parcel's own.
+        failed: Vec<EventId>,
+    },
     /// To be tried again on the schedule.
     Retry {
         /// How long the receiver asked to be left alone, if it did.
         after: Option<Duration>,
     },
-    /// The endpoint is gone for good.
-    Disable,
+    /// 413 for several events: to be sent again at once in smaller parcels.
+    Split,
+    /// The receiver wants this delivery never again: it is dead at once.
+    Abort,
+    /// The endpoint is gone for good, or asked to be disabled.
+    Disable {
+        /// Whether it has taken this one nevertheless.
+        delivered: bool,
+    },
+}
+
+/// What an attempt says of the host it went to, for its breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HostAnswer {
+    /// It answered for itself: any status but those that speak of overload or outage.
+    Alive,
+    /// No answer, or one of 429, 500 and above.
+    Failing,
+    /// No request was made.
+    None,
+}
+
+/// What an answer asks of the sender's pace, whatever came of the delivery.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Steering {
+    /// 429, 502, 503 or 504: send less at once.
+    pub(super) throttle: bool,
+    /// What is left of a limit the receiver told of.
+    pub(super) allowance: Option<Allowance>,
+}
+
+/// So many requests may be sent until the limit is filled up again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Allowance {
+    pub(super) remaining: u64,
+    pub(super) reset: Duration,
 }
 
 /// A finished attempt.
 #[derive(Debug)]
 pub(super) struct Attempt {
     pub(super) verdict: Verdict,
+    pub(super) host: HostAnswer,
+    pub(super) steering: Steering,
     pub(super) record: AttemptRecord,
 }
 
@@ -73,7 +132,7 @@ impl Sender {
         if url.host_str().is_none_or(str::is_empty) {
             return Err(DeliveryError::url("names no host"));
         }
-        if !options.private_network
+        if !options.networks.private
             && let Some(address) = private_literal(&url)
         {
             return Err(DeliveryError::private_address(address));
@@ -91,16 +150,17 @@ impl Sender {
         let client = http_client(&ClientOptions {
             concurrency: options.concurrency,
             connect_timeout: options.connect_timeout,
-            system_proxy: options.system_proxy,
-            private_network: options.private_network,
+            networks: options.networks.clone(),
+            proxy: options.proxy.clone(),
+            tls: options.tls.clone(),
         })?;
         let (signers, timeout) = (options.signers.clone(), options.timeout);
         Ok(Sender { client, url, headers, signers, timeout })
     }
 
-    /// Sends an event. `number` counts the attempts of this delivery from 1. Never takes longer
-    /// than the timeout, and never reads more than a few KiB.
-    pub(super) async fn attempt(&self, event: &StoredEvent, number: u32) -> Attempt {
+    /// Sends a parcel. Never takes longer than the timeout, and never reads more than a few KiB.
+    pub(super) async fn attempt(&self, parcel: &Parcel) -> Attempt {
+        let (event, number) = (&parcel.events[0].event, parcel.number);
         let started = Instant::now();
         let started_at_ms = unix_ms(SystemTime::now());
         let deadline = started + self.timeout;
@@ -123,9 +183,23 @@ impl Sender {
         };
         let seq = event.seq;
         let attempt = number;
-        let record =
-            AttemptRecord { seq, attempt, started_at_ms, duration_us, status, error, response };
-        Attempt { verdict, record }
+        let record = AttemptRecord {
+            seq,
+            others: Vec::new(),
+            failed_events: u32::from(error.is_some()),
+            attempt,
+            started_at_ms,
+            duration_us,
+            status,
+            error,
+            head: None,
+            response,
+        };
+        let host = match status {
+            Some(status) if status != 429 && status < 500 => HostAnswer::Alive,
+            _ => HostAnswer::Failing,
+        };
+        Attempt { verdict, host, steering: Steering::default(), record }
     }
 
     fn request(&self, event: &StoredEvent, number: u32, at_ms: i64) -> Request {
@@ -208,8 +282,11 @@ fn classify(status: StatusCode, retry_after: Option<Duration>) -> (Verdict, Opti
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => retry_after,
         _ => None,
     };
-    let verdict =
-        if status == StatusCode::GONE { Verdict::Disable } else { Verdict::Retry { after } };
+    let verdict = if status == StatusCode::GONE {
+        Verdict::Disable { delivered: false }
+    } else {
+        Verdict::Retry { after }
+    };
     let remedy = match status.as_u16() {
         410 => {
             ": the endpoint is gone for good and gets nothing more until it is enabled again, with \

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use reqwest::{Client, redirect};
 use rustls::{ClientConfig, RootCertStore};
+use url::Url;
 
+use super::endpoint::{EndpointTls, Networks};
 use super::error::DeliveryError;
 use super::guard::Resolver;
 
@@ -21,10 +23,12 @@ pub struct ClientOptions {
     pub concurrency: usize,
     /// For the name, the TCP connection and the TLS handshake together.
     pub connect_timeout: Duration,
-    /// Whether to use the proxy that the environment names (`HTTPS_PROXY` and so on).
-    pub system_proxy: bool,
-    /// Whether host names may lead to private addresses.
-    pub private_network: bool,
+    /// Which addresses host names may lead to.
+    pub networks: Networks,
+    /// The proxy to go through; never one that the environment names.
+    pub proxy: Option<Url>,
+    /// Whom to trust, and how to prove oneself.
+    pub tls: EndpointTls,
 }
 
 /// A client that speaks HTTP/1.1, follows no redirect, and hands answers over as they come.
@@ -32,7 +36,7 @@ pub struct ClientOptions {
 /// HTTP/1.1 because at this use it costs less than HTTP/2: one small request, one small answer.
 pub fn http_client(options: &ClientOptions) -> Result<Client, DeliveryError> {
     install_crypto_provider();
-    let mut builder = Client::builder()
+    let builder = Client::builder()
         .http1_only()
         .redirect(redirect::Policy::none())
         .referer(false)
@@ -42,11 +46,9 @@ pub fn http_client(options: &ClientOptions) -> Result<Client, DeliveryError> {
         .pool_max_idle_per_host(options.concurrency.max(1))
         .tcp_nodelay(true)
         .tcp_keepalive(TCP_KEEPALIVE)
-        .dns_resolver(Resolver::new(options.private_network))
-        .tls_backend_preconfigured(tls_config()?.clone());
-    if !options.system_proxy {
-        builder = builder.no_proxy();
-    }
+        .dns_resolver(Resolver::new(options.networks.private))
+        .tls_backend_preconfigured(tls_config()?.clone())
+        .no_proxy();
     builder.build().map_err(DeliveryError::client)
 }
 

@@ -26,7 +26,7 @@ use crate::journal::{
     StoredEvent, TailWatcher,
 };
 
-use super::attempt::{Attempt, Sender};
+use super::attempt::{Attempt, Numbered, Parcel, Sender};
 use super::breaker::{Breaker, Permit};
 use super::endpoint::{EndpointOptions, Ordering};
 use super::error::DeliveryError;
@@ -142,7 +142,9 @@ struct Landing {
 }
 
 async fn fly(sender: Arc<Sender>, launch: Launch) -> Landing {
-    let attempt = sender.attempt(&launch.event, launch.number).await;
+    let numbered = Numbered { event: launch.event.clone(), sequence: 0 };
+    let parcel = Parcel { events: vec![numbered], number: launch.number };
+    let attempt = sender.attempt(&parcel).await;
     Landing { launch, attempt }
 }
 

@@ -2,12 +2,16 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
+use reqwest::Method;
 use reqwest::header::{HeaderName, HeaderValue};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use url::Url;
 
-use crate::event::EventFilter;
+use crate::event::{EventCondition, EventFilter, Format};
 use crate::journal::Start;
 
 use super::retry::RetrySchedule;
@@ -60,12 +64,24 @@ pub struct EndpointOptions {
     pub url: Url,
     /// Which events it gets.
     pub filter: EventFilter,
+    /// Which of these, by their content; all where there is none.
+    pub when: Option<EventCondition>,
+    /// What is made of an event.
+    pub format: Format,
+    /// The method of its requests.
+    pub method: Method,
+    /// Whether bodies are compressed (gzip).
+    pub compress: bool,
     /// One for each signature scheme.
     pub signers: Vec<Signer>,
     /// In which order it gets them.
     pub ordering: Ordering,
     /// How many requests may be on their way at once, at least 1.
     pub concurrency: usize,
+    /// How many events go into one request.
+    pub batch: BatchOptions,
+    /// How many requests may be sent in a time, at most.
+    pub rate_limit: Option<RateLimit>,
     /// For one request, from connecting to the end of the answer.
     pub timeout: Duration,
     /// For connecting alone.
@@ -76,30 +92,99 @@ pub struct EndpointOptions {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Where it starts when it is first seen.
     pub start: Start,
-    /// Whether its URL may lead into the private network.
-    pub private_network: bool,
-    /// Whether the proxy that the environment names is used.
-    pub system_proxy: bool,
+    /// It is disabled after that long of nothing but failures, unless that is `None`.
+    pub disable_after: Option<Duration>,
+    /// Which addresses its URL may lead to.
+    pub networks: Networks,
+    /// The proxy its requests go through.
+    pub proxy: Option<Url>,
+    /// Whom it trusts, and how walhook proves itself to it.
+    pub tls: EndpointTls,
+}
+
+/// How many events go into one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchOptions {
+    /// At most; 1 means that each event is sent by itself, as an object, not as an array.
+    pub max_events: usize,
+    /// At most, of bodies as they are sent, unless a single one is larger.
+    pub max_bytes: usize,
+    /// How long the first event may wait for others.
+    pub max_wait: Duration,
+}
+
+impl BatchOptions {
+    /// Each event by itself.
+    pub const SINGLE: BatchOptions =
+        BatchOptions { max_events: 1, max_bytes: 1 << 20, max_wait: Duration::ZERO };
+}
+
+/// So many requests in such a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// At least 1.
+    pub requests: u32,
+    /// Longer than zero.
+    pub period: Duration,
+}
+
+/// Which addresses an endpoint's URL may lead to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Networks {
+    /// Whether addresses that do not belong to the public internet are allowed.
+    pub private: bool,
+    /// Allowed even if they are private.
+    pub allow: Vec<IpNet>,
+    /// Never allowed.
+    pub deny: Vec<IpNet>,
+}
+
+/// Whom an endpoint's connections trust, and how walhook proves itself there.
+#[derive(Clone, Default)]
+pub struct EndpointTls {
+    /// Certificate authorities instead of the system's.
+    pub ca: Option<Vec<CertificateDer<'static>>>,
+    /// The client's certificate chain and key.
+    pub identity: Option<Arc<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>>,
+}
+
+impl fmt::Debug for EndpointTls {
+    /// Leaves out the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EndpointTls")
+            .field("ca", &self.ca.as_ref().map(Vec::len))
+            .field("identity", &self.identity.is_some())
+            .finish()
+    }
 }
 
 impl EndpointOptions {
     /// An endpoint with all defaults: every event, unsigned, in order per record, 32 requests at
-    /// once, 15 s for one and 5 s of them for connecting, no private network, no proxy.
+    /// once, 15 s for one and 5 s of them for connecting, no private network, no
+    /// proxy, disabled after five days of failures.
     pub fn new(name: impl Into<String>, url: Url) -> EndpointOptions {
         EndpointOptions {
             name: name.into(),
             url,
             filter: EventFilter::default(),
+            when: None,
+            format: Format::Walhook,
+            method: Method::POST,
+            compress: false,
             signers: Vec::new(),
             ordering: Ordering::Record,
             concurrency: 32,
+            batch: BatchOptions::SINGLE,
+            rate_limit: None,
             timeout: Duration::from_secs(15),
             connect_timeout: Duration::from_secs(5),
             retry: RetrySchedule::default(),
             headers: Vec::new(),
             start: Start::Now,
-            private_network: false,
-            system_proxy: false,
+            disable_after: Some(Duration::from_secs(5 * 24 * 3600)),
+            networks: Networks::default(),
+            proxy: None,
+            tls: EndpointTls::default(),
         }
     }
 }
@@ -113,6 +198,16 @@ impl fmt::Debug for EndpointOptions {
             .field("scheme", &self.url.scheme())
             .field("host", &self.url.host_str())
             .field("filter", &self.filter)
+            .field("when", &self.when)
+            .field("format", &self.format)
+            .field("method", &self.method)
+            .field("compress", &self.compress)
+            .field("batch", &self.batch)
+            .field("rate_limit", &self.rate_limit)
+            .field("disable_after", &self.disable_after)
+            .field("networks", &self.networks)
+            .field("proxy", &self.proxy.is_some())
+            .field("tls", &self.tls)
             .field("signers", &self.signers)
             .field("ordering", &self.ordering)
             .field("concurrency", &self.concurrency)

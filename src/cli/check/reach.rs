@@ -24,8 +24,8 @@ pub(super) async fn endpoints(endpoints: &[EndpointOptions]) -> Vec<Finding> {
 
 async fn endpoint(endpoint: &EndpointOptions) -> Finding {
     let subject = format!("endpoint {}", endpoint.name);
-    if endpoint.system_proxy && proxy_is_named() {
-        return Finding::note(subject, "goes through the proxy of the environment; not tried");
+    if endpoint.proxy.is_some() {
+        return Finding::note(subject, "goes through its proxy; not tried");
     }
     let attempt = tokio::time::timeout(endpoint.connect_timeout, connect(endpoint)).await;
     match attempt {
@@ -129,7 +129,7 @@ async fn resolve(endpoint: &EndpointOptions) -> Result<Vec<SocketAddr>, Problem>
     };
     let first = *found.first().ok_or_else(|| unresolved("it has no address"))?;
     let mut allowed = found;
-    allowed.retain(|address| endpoint.private_network || is_public(address.ip()));
+    allowed.retain(|address| endpoint.networks.private || is_public(address.ip()));
     if allowed.is_empty() { Err(Problem::Private(first)) } else { Ok(allowed) }
 }
 
@@ -146,10 +146,4 @@ async fn handshake(endpoint: &EndpointOptions, stream: TcpStream) -> Result<(), 
             _ => Err(failed(error.to_string())),
         },
     }
-}
-
-fn proxy_is_named() -> bool {
-    ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"]
-        .into_iter()
-        .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
 }

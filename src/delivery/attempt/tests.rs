@@ -23,15 +23,19 @@ fn event() -> StoredEvent {
     }
 }
 
+fn parcel(number: u32) -> Parcel {
+    Parcel { events: vec![Numbered { event: event(), sequence: 1 }], number }
+}
+
 fn options(url: Url) -> EndpointOptions {
     let mut options = EndpointOptions::new("test", url);
-    options.private_network = true;
+    options.networks.private = true;
     options.timeout = Duration::from_secs(10);
     options
 }
 
 async fn one(options: EndpointOptions) -> Attempt {
-    Sender::new(&options).unwrap().attempt(&event(), 3).await
+    Sender::new(&options).unwrap().attempt(&parcel(3)).await
 }
 
 async fn raw(behaviour: Raw, timeout: Duration) -> Attempt {
@@ -92,7 +96,7 @@ async fn every_status_has_its_meaning() {
         (308, None, retry(None), "never followed"),
         (400, Some("5"), retry(None), "400 Bad Request"),
         (401, None, retry(None), "secret"),
-        (410, None, Verdict::Disable, "enabled again"),
+        (410, None, Verdict::Disable { delivered: false }, "enabled again"),
         (413, None, retry(None), "limit"),
         (429, Some("7"), retry(Some(7)), "429"),
         (500, None, retry(None), "500 Internal Server Error"),
@@ -224,7 +228,7 @@ async fn unreachable_hosts_are_tried_again_and_said_plainly() {
 async fn private_addresses_need_permission() {
     let receiver = Receiver::start(|_| answer(200)).await;
     let mut options = options(receiver.url());
-    options.private_network = false;
+    options.networks.private = false;
     let refused = Sender::new(&options).err().unwrap();
     assert!(refused.is_configuration());
     assert!(refused.to_string().contains("allow_private_network"), "{refused}");
@@ -256,7 +260,7 @@ async fn connections_are_used_again() {
     });
     let sender = Sender::new(&options(url)).unwrap();
     for number in 1..=5 {
-        assert_eq!(sender.attempt(&event(), number).await.verdict, Verdict::Succeeded);
+        assert_eq!(sender.attempt(&parcel(number)).await.verdict, Verdict::Succeeded);
     }
     assert_eq!(ports.lock().unwrap().len(), 1);
     task.abort();

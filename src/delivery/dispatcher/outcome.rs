@@ -12,14 +12,15 @@ impl Dispatcher {
         let Landing { launch, attempt } = landing;
         let now = Instant::now();
         let ended = match attempt.verdict {
-            Verdict::Succeeded => {
+            Verdict::Succeeded | Verdict::Partly { .. } => {
                 if self.breaker.succeeded() == Turn::Closed {
                     tracing::info!(endpoint = &*self.name, "the endpoint accepts events again");
                 }
                 Ended::Succeeded
             }
             Verdict::Retry { after } => self.failed(&launch, &attempt, after, now),
-            Verdict::Disable => {
+            Verdict::Split | Verdict::Abort => self.failed(&launch, &attempt, None, now),
+            Verdict::Disable { .. } => {
                 let reason = attempt.record.error.clone().unwrap_or_default();
                 tracing::warn!(endpoint = &*self.name, reason, "the endpoint is disabled");
                 self.disabled = true;
@@ -139,6 +140,7 @@ impl Dispatcher {
                 Settlement {
                     endpoint: self.endpoint,
                     cursor: known.cursor,
+                    sequence: 0,
                     in_flight: known.in_flight,
                     outcomes: known.outcomes,
                     parks: known.parks,

@@ -154,6 +154,7 @@ mod tests {
         let tag = TransactionTag::new("test", 1, 1, 1, 1);
         let delivery = |&seq: &i64| DueDelivery {
             seq: Seq(seq),
+            sequence: 0,
             attempts: 1,
             event: StoredEvent {
                 seq: Seq(seq),

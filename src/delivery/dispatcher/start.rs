@@ -22,7 +22,7 @@ impl Dispatcher {
         // Before anything is read: what comes later wakes the loop.
         let watcher = journal.tail().watch();
         let in_flight = journal
-            .load(&state.in_flight)
+            .load(&state.in_flight.iter().map(|listed| listed.seq).collect::<Vec<_>>())
             .await
             .map_err(|error| named(DeliveryError::journal(error)))?;
         let mut window =

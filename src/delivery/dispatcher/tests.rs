@@ -11,7 +11,7 @@ use url::Url;
 
 use super::*;
 use crate::capture::Position;
-use crate::delivery::attempt::Verdict;
+use crate::delivery::attempt::{HostAnswer, Steering, Verdict};
 use crate::delivery::receiver::{Raw, Received, Receiver, answer, raw_receiver};
 use crate::event::id::TransactionTag;
 use crate::event::{EventBatch, EventId, Lanes};
@@ -119,7 +119,7 @@ async fn until(mut condition: impl FnMut() -> bool) {
 
 fn options(url: Url) -> EndpointOptions {
     let mut options = EndpointOptions::new("crm", url);
-    options.private_network = true;
+    options.networks.private = true;
     options.start = Start::Earliest;
     options.concurrency = 8;
     options.retry = every(10, 200);
@@ -455,14 +455,18 @@ fn landing(launch: Launch, verdict: Verdict) -> Landing {
     let error = (verdict != Verdict::Succeeded).then(|| "no".to_owned());
     let record = AttemptRecord {
         seq: launch.event.seq,
+        others: Vec::new(),
+        failed_events: u32::from(error.is_some()),
         attempt: launch.number,
         started_at_ms: 1,
         duration_us: 1,
         status: None,
         error,
+        head: None,
         response: None,
     };
-    Landing { launch, attempt: Attempt { verdict, record } }
+    let (host, steering) = (HostAnswer::Alive, Steering::default());
+    Landing { launch, attempt: Attempt { verdict, host, steering, record } }
 }
 
 async fn settle(dispatcher: &mut Dispatcher) {
@@ -479,7 +483,7 @@ async fn gone_is_written_down_even_if_it_comes_during_a_settlement() {
     let second = dispatcher.next_launch(now).unwrap();
     dispatcher.landed(landing(first, Verdict::Succeeded));
     let settling = dispatcher.settle();
-    dispatcher.landed(landing(second, Verdict::Disable));
+    dispatcher.landed(landing(second, Verdict::Disable { delivered: false }));
     dispatcher.settled(settling.await).unwrap();
     settle(&mut dispatcher).await;
     assert_eq!(bed.status("crm").disabled.as_deref(), Some("no"));

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use crate::delivery::endpoint::Ordering;
 use crate::event::Lanes;
-use crate::journal::{Outcome, Park, Seq};
+use crate::journal::{Listed, Outcome, Park, Seq};
 
 /// The one lane of [`Ordering::Strict`].
 const STRICT: i64 = 0;
@@ -106,7 +106,7 @@ pub(super) enum Ended {
 #[derive(Debug, Default)]
 pub(super) struct Settling {
     pub(super) cursor: Seq,
-    pub(super) in_flight: Vec<Seq>,
+    pub(super) in_flight: Vec<Listed>,
     pub(super) outcomes: Vec<Outcome>,
     pub(super) parks: Vec<Park>,
 }

@@ -24,7 +24,7 @@ fn fill_until_killed() {
         next += count;
         let cursor = journal.tail().last_seq();
         let mut settlement = Settlement::new(state.endpoint, cursor);
-        settlement.in_flight = vec![cursor];
+        settlement.in_flight = vec![Listed { seq: cursor, sequence: 0 }];
         let settled = runtime.block_on(journal.settle(settlement));
         settled.unwrap();
         println!("cursor {cursor}");

@@ -201,14 +201,14 @@ fn a_retry_is_found_when_due_and_what_it_held_is_released_with_it() {
 
     // 1 failed, 3 is of the same record, 2 was delivered, 4 is in flight.
     let mut settlement = Settlement::new(endpoint, Seq(4));
-    settlement.in_flight = vec![Seq(4)];
+    settlement.in_flight = vec![Listed { seq: Seq(4), sequence: 0 }];
     let waiting =
         |due_at_ms, attempts| OutcomeKind::Waiting { due_at_ms, attempts, lanes: Lanes::one(1) };
     settlement.outcomes = vec![
-        Outcome { seq: Seq(1), kind: waiting(1000, 1) },
-        Outcome { seq: Seq(2), kind: OutcomeKind::Succeeded },
+        Outcome { seq: Seq(1), sequence: 0, kind: waiting(1000, 1) },
+        Outcome { seq: Seq(2), sequence: 0, kind: OutcomeKind::Succeeded },
     ];
-    settlement.parks = vec![Park { seq: Seq(3), lanes: Lanes::one(1) }];
+    settlement.parks = vec![Park { seq: Seq(3), sequence: 0, attempts: 0, lanes: Lanes::one(1) }];
     settlement.attempts = vec![attempt(Seq(1), Some("500")), attempt(Seq(2), None)];
     let settled = block_on(journal.settle(settlement)).unwrap();
     let expected = Settled { promoted: vec![], freed_lanes: vec![(1, 2)], next_due_ms: Some(1000) };
@@ -217,7 +217,10 @@ fn a_retry_is_found_when_due_and_what_it_held_is_released_with_it() {
 
     let (journal, _writer) = fixture.open();
     let state = block_on(journal.register_endpoint("one", Start::Now)).unwrap();
-    assert_eq!((state.cursor, state.in_flight), (Seq(4), vec![Seq(4)]));
+    assert_eq!(
+        (state.cursor, state.in_flight),
+        (Seq(4), vec![Listed { seq: Seq(4), sequence: 0 }])
+    );
     assert_eq!((state.parked, state.waiting, state.blocked), (vec![(1, 2)], 1, 1));
     assert_eq!(state.next_due_ms, Some(1000));
 
@@ -234,7 +237,7 @@ fn a_retry_is_found_when_due_and_what_it_held_is_released_with_it() {
     // It dies: what it held is due at once, and it is listed.
     let mut settlement = Settlement::new(endpoint, Seq(4));
     let kind = OutcomeKind::Dead { attempts: 2, lanes: Lanes::one(1) };
-    settlement.outcomes = vec![Outcome { seq: Seq(1), kind }];
+    settlement.outcomes = vec![Outcome { seq: Seq(1), sequence: 0, kind }];
     settlement.attempts = vec![attempt(Seq(1), Some("timed out"))];
     let settled = block_on(journal.settle(settlement)).unwrap();
     assert_eq!((settled.promoted, settled.freed_lanes), (vec![Seq(3)], vec![(1, 1)]));
@@ -270,13 +273,13 @@ fn a_park_whose_hindrance_is_settled_with_it_is_due_at_once() {
     let endpoint = block_on(journal.register_endpoint("one", Start::Earliest)).unwrap().endpoint;
     let mut settlement = Settlement::new(endpoint, Seq(1));
     let kind = OutcomeKind::Waiting { due_at_ms: 5, attempts: 1, lanes: Lanes::one(8) };
-    settlement.outcomes = vec![Outcome { seq: Seq(1), kind }];
+    settlement.outcomes = vec![Outcome { seq: Seq(1), sequence: 0, kind }];
     block_on(journal.settle(settlement)).unwrap();
     let mut settlement = Settlement::new(endpoint, Seq(3));
-    settlement.outcomes = vec![Outcome { seq: Seq(1), kind: OutcomeKind::Succeeded }];
+    settlement.outcomes = vec![Outcome { seq: Seq(1), sequence: 0, kind: OutcomeKind::Succeeded }];
     settlement.parks = vec![
-        Park { seq: Seq(2), lanes: Lanes::two(8, 9) },
-        Park { seq: Seq(3), lanes: Lanes::NONE },
+        Park { seq: Seq(2), sequence: 0, attempts: 0, lanes: Lanes::two(8, 9) },
+        Park { seq: Seq(3), sequence: 0, attempts: 0, lanes: Lanes::NONE },
     ];
     let settled = block_on(journal.settle(settlement)).unwrap();
     assert_eq!(settled.promoted, [Seq(2), Seq(3)]);

@@ -120,11 +120,14 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 fn attempt(seq: Seq, error: Option<&str>) -> AttemptRecord {
     AttemptRecord {
         seq,
+        others: Vec::new(),
+        failed_events: u32::from(error.is_some()),
         attempt: 1,
         started_at_ms: now(),
         duration_us: 1500,
         status: Some(if error.is_some() { 500 } else { 200 }),
         error: error.map(str::to_owned),
+        head: None,
         response: error.map(|_| b"no".to_vec()),
     }
 }

@@ -150,7 +150,7 @@ impl Driver {
                 .chain(failed)
                 .any(|other| lanes.as_slice().iter().any(|lane| other.as_slice().contains(lane)));
         if held {
-            self.next.parks.push(Park { seq: Seq(seq), lanes });
+            self.next.parks.push(Park { seq: Seq(seq), sequence: 0, attempts: 0, lanes });
         } else {
             self.end(seq, lanes, ending);
         }
@@ -179,7 +179,7 @@ impl Driver {
             Ending::Death => OutcomeKind::Dead { attempts: 1, lanes },
         };
         self.touched.insert(seq);
-        self.next.outcomes.push(Outcome { seq: Seq(seq), kind });
+        self.next.outcomes.push(Outcome { seq: Seq(seq), sequence: 0, kind });
     }
 
     fn settle(&mut self) {

@@ -10,10 +10,11 @@ fn old_events_go_with_their_attempts_and_numbers_are_not_used_again() {
     let endpoint = block_on(journal.register_endpoint("one", Start::Earliest)).unwrap().endpoint;
     let mut settlement = Settlement::new(endpoint, Seq(2000));
     settlement.attempts = (1..=2000).map(|seq| attempt(Seq(seq), None)).collect();
-    settlement.in_flight = vec![Seq(1999), Seq(2000)];
+    settlement.in_flight =
+        vec![Listed { seq: Seq(1999), sequence: 0 }, Listed { seq: Seq(2000), sequence: 0 }];
     let waiting = OutcomeKind::Waiting { due_at_ms: 1, attempts: 1, lanes: Lanes::one(1) };
-    settlement.outcomes = vec![Outcome { seq: Seq(5), kind: waiting }];
-    settlement.parks = vec![Park { seq: Seq(6), lanes: Lanes::one(1) }];
+    settlement.outcomes = vec![Outcome { seq: Seq(5), sequence: 0, kind: waiting }];
+    settlement.parks = vec![Park { seq: Seq(6), sequence: 0, attempts: 0, lanes: Lanes::one(1) }];
     block_on(journal.settle(settlement)).unwrap();
     writer.stop().unwrap();
     drop(journal);
@@ -32,7 +33,7 @@ fn old_events_go_with_their_attempts_and_numbers_are_not_used_again() {
 
     // The retry that was in hand meanwhile fails again: there is nothing to retry any more.
     let mut settlement = Settlement::new(endpoint, Seq(3000));
-    settlement.outcomes = vec![Outcome { seq: Seq(5), kind: waiting }];
+    settlement.outcomes = vec![Outcome { seq: Seq(5), sequence: 0, kind: waiting }];
     let settled = block_on(journal.settle(settlement)).unwrap();
     assert_eq!(settled.next_due_ms, None);
     assert_eq!(fixture.reader().status().unwrap().endpoints[0].dropped, 1003);
@@ -95,8 +96,9 @@ fn what_was_blocked_behind_a_pruned_one_is_due() {
     let mut settlement = Settlement::new(endpoint, Seq(2000));
     let due_at_ms = now() + 3_600_000;
     let kind = OutcomeKind::Waiting { due_at_ms, attempts: 1, lanes: Lanes::one(1) };
-    settlement.outcomes = vec![Outcome { seq: Seq(7), kind }];
-    settlement.parks = vec![Park { seq: Seq(1500), lanes: Lanes::one(1) }];
+    settlement.outcomes = vec![Outcome { seq: Seq(7), sequence: 0, kind }];
+    settlement.parks =
+        vec![Park { seq: Seq(1500), sequence: 0, attempts: 0, lanes: Lanes::one(1) }];
     block_on(journal.settle(settlement)).unwrap();
     execute(&journal, "UPDATE segments SET journaled_at_ms = 1 WHERE last_seq <= 1024").unwrap();
     eventually("the blocked one is due", || {

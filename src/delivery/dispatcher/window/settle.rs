@@ -1,7 +1,7 @@
 //! How events leave the window: by settlements, one at a time.
 
 use super::{Ended, Lanes, Ordering, Phase, STRICT, Settling, Window};
-use crate::journal::{Outcome, OutcomeKind, Park, Seq};
+use crate::journal::{Listed, Outcome, OutcomeKind, Park, Seq};
 
 impl<T> Window<T> {
     /// Whether a settlement has something to say besides the cursor.
@@ -37,18 +37,23 @@ impl<T> Window<T> {
                     self.leave(exit.seq, parks, &mut firsts)
                 }
             };
-            settling.outcomes.push(Outcome { seq: exit.seq, kind: exit.kind.outcome(lanes) });
+            settling.outcomes.push(Outcome {
+                seq: exit.seq,
+                sequence: 0,
+                kind: exit.kind.outcome(lanes),
+            });
         }
         while let Some(seq) = firsts.pop() {
             if self.must_park(seq) {
                 let lanes = self.leave(seq, true, &mut firsts);
-                settling.parks.push(Park { seq, lanes });
+                settling.parks.push(Park { seq, sequence: 0, attempts: 0, lanes });
             } else {
                 self.decide(seq);
             }
         }
         settling.cursor = self.cursor();
-        settling.in_flight = self.entries.range(..=settling.cursor).map(|(&seq, _)| seq).collect();
+        let listed = self.entries.range(..=settling.cursor);
+        settling.in_flight = listed.map(|(&seq, _)| Listed { seq, sequence: 0 }).collect();
         settling
     }
 

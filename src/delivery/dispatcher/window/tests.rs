@@ -42,7 +42,10 @@ fn a_lane_is_released_by_the_commit_and_not_before() {
     assert_eq!(started(&mut window), [2]);
     window.finish(Seq(3), Ended::Succeeded);
     let settling = window.settle();
-    assert_eq!((settling.cursor, settling.in_flight), (Seq(3), vec![Seq(2)]));
+    assert_eq!(
+        (settling.cursor, settling.in_flight),
+        (Seq(3), vec![Listed { seq: Seq(2), sequence: 0 }])
+    );
 }
 
 #[test]
@@ -66,7 +69,10 @@ fn a_failure_parks_all_that_stands_behind_it_and_nothing_else() {
     window.committed(&[(10, 2), (20, 3), (30, 1)], true);
     assert!(window.has_news());
     let settling = window.settle();
-    assert_eq!(settling.parks, [Park { seq: Seq(7), lanes: Lanes::one(30) }]);
+    assert_eq!(
+        settling.parks,
+        [Park { seq: Seq(7), sequence: 0, attempts: 0, lanes: Lanes::one(30) }]
+    );
     window.committed(&[(30, 2)], true);
     assert_eq!(window.held(), 0);
     assert_eq!(window.parked_lanes(), 3);
@@ -84,7 +90,10 @@ fn nothing_is_parked_behind_someone_still_on_the_way() {
     window.committed(&[(10, 1)], true);
     window.finish(Seq(2), Ended::Succeeded);
     // 2 leaves with this very settlement, so 3 is first but for what is parked.
-    assert_eq!(window.settle().parks, [Park { seq: Seq(3), lanes: Lanes::two(10, 20) }]);
+    assert_eq!(
+        window.settle().parks,
+        [Park { seq: Seq(3), sequence: 0, attempts: 0, lanes: Lanes::two(10, 20) }]
+    );
 }
 
 #[test]
@@ -112,7 +121,7 @@ fn strict_order_waits_in_memory() {
     let settling = window.settle();
     assert_eq!((settling.cursor, settling.parks), (Seq(1), vec![]));
     let kind = OutcomeKind::Waiting { due_at_ms: 0, attempts: 1, lanes: Lanes::one(10) };
-    assert_eq!(settling.outcomes, [Outcome { seq: Seq(1), kind }]);
+    assert_eq!(settling.outcomes, [Outcome { seq: Seq(1), sequence: 0, kind }]);
     window.committed(&[(10, 1)], true);
     assert!(started(&mut window).is_empty());
     assert!(!window.has_news());
@@ -163,7 +172,10 @@ fn a_barrier_waits_for_all_before_it_and_all_behind_wait_for_its_commit() {
     window.finish(Seq(4), Ended::Succeeded);
     window.settle();
     window.committed(&[], true);
-    assert_eq!(window.settle().parks, [Park { seq: Seq(5), lanes: Lanes::BARRIER }]);
+    assert_eq!(
+        window.settle().parks,
+        [Park { seq: Seq(5), sequence: 0, attempts: 0, lanes: Lanes::BARRIER }]
+    );
 }
 
 #[test]
@@ -197,7 +209,7 @@ impl Journal {
     fn apply(&mut self, settling: &Settling) -> Vec<(i64, u32)> {
         assert!(settling.cursor >= self.cursor, "the cursor went back");
         self.cursor = settling.cursor;
-        self.in_flight = settling.in_flight.clone();
+        self.in_flight = settling.in_flight.iter().map(|listed| listed.seq).collect();
         for outcome in &settling.outcomes {
             match outcome.kind {
                 OutcomeKind::Succeeded => {

@@ -1,0 +1,37 @@
+-- Version 2: numbers that receivers count by, requests with several events, replays, orders.
+
+-- How many events at or before the cursor the endpoint wanted: the next one's webhook-sequence is
+-- one more. Elements of in_flight are now [seq, sequence]; plain numbers are of version 1.
+ALTER TABLE endpoints ADD COLUMN sequence INTEGER NOT NULL DEFAULT 0;
+
+-- When the first failure ended since the last success.
+ALTER TABLE endpoints ADD COLUMN failing_since_ms INTEGER;
+
+-- While the cursor is before replay_until, events are sent once more: those whose names match one of
+-- replay_events, a JSON array of patterns, or all. They are counted already.
+ALTER TABLE endpoints ADD COLUMN replay_until INTEGER;
+ALTER TABLE endpoints ADD COLUMN replay_events TEXT;
+
+-- The delivery's webhook-sequence; 0 where it has none.
+ALTER TABLE deliveries ADD COLUMN sequence INTEGER NOT NULL DEFAULT 0;
+
+-- The further events of a request with several, a JSON array of numbers; how many of all its events
+-- it did not deliver; and the answer's status line and headers.
+ALTER TABLE attempts ADD COLUMN others TEXT;
+ALTER TABLE attempts ADD COLUMN failed_events INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE attempts ADD COLUMN head TEXT;
+
+-- What a person asked for, written by other processes than the daemon's: the one exception to its
+-- being the only writer. Done by the daemon, which writes what came of it.
+CREATE TABLE orders (
+    order_id INTEGER PRIMARY KEY,
+    given_at_ms INTEGER NOT NULL,
+    -- A JSON object.
+    wish TEXT NOT NULL,
+    done_at_ms INTEGER,
+    -- A sentence.
+    result TEXT,
+    failed INTEGER,
+    CHECK ((done_at_ms IS NULL) = (result IS NULL)),
+    CHECK ((done_at_ms IS NULL) = (failed IS NULL))
+) STRICT;
