@@ -34,6 +34,15 @@ begin
         commit;
     end loop;
 end $$;
+create procedure single_updates(rows integer) language plpgsql as $$
+declare
+    newest bigint := (select max(id) from people);
+begin
+    for n in 1..rows loop
+        update people set balance = balance + 1 where id = newest - n + 1;
+        commit;
+    end loop;
+end $$;
 ";
 
 pub(crate) async fn create(client: &Client) -> Result<(), Box<dyn Error>> {
@@ -46,6 +55,13 @@ pub(crate) async fn create(client: &Client) -> Result<(), Box<dyn Error>> {
 pub(crate) async fn single_rows(client: &Client, rows: usize) -> Result<String, Box<dyn Error>> {
     client.batch_execute(&format!("call single_rows({rows})")).await?;
     log_end(client).await
+}
+
+/// Updates the newest `rows` rows, each in a transaction of its own.
+pub(crate) async fn single_updates(client: &Client, rows: usize) -> Result<(), Box<dyn Error>> {
+    client.batch_execute(&format!("call single_updates({rows})")).await?;
+    log_end(client).await?;
+    Ok(())
 }
 
 /// One transaction of `rows` rows. Returns the end of the log.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -17,21 +17,47 @@ pub(crate) struct Receiver {
     state: Arc<State>,
 }
 
-#[derive(Default)]
+/// How a receiver answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// At once.
+    Prompt,
+    /// At once, and what it counts are the events in each request.
+    CountEvents,
+    /// One answer a second, over all connections.
+    OneASecond,
+    /// Never, though it takes connections.
+    Silent,
+}
+
 struct State {
+    manner: Manner,
+    /// Requests, or events.
     requests: AtomicU64,
+    /// Held by the one that is answered next.
+    turn: Mutex<()>,
     /// From the commit to the request, microseconds; kept only while asked for.
     latencies_us: Mutex<Option<Vec<u64>>>,
-    measuring: std::sync::atomic::AtomicBool,
+    measuring: AtomicBool,
 }
 
 impl Receiver {
     /// Listens on a free loopback port, on a runtime of its own so that its work is not mixed with
     /// the load's.
     pub(crate) async fn start() -> std::io::Result<Receiver> {
+        Receiver::start_with(Manner::Prompt).await
+    }
+
+    pub(crate) async fn start_with(manner: Manner) -> std::io::Result<Receiver> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let state = Arc::new(State::default());
+        let state = Arc::new(State {
+            manner,
+            requests: AtomicU64::new(0),
+            turn: Mutex::default(),
+            latencies_us: Mutex::default(),
+            measuring: AtomicBool::new(false),
+        });
         let shared = Arc::clone(&state);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -54,7 +80,7 @@ impl Receiver {
         self.state.requests.load(Ordering::Relaxed)
     }
 
-    /// Waits until `count` requests have come since the receiver was started.
+    /// Waits until `count` requests (or events) have come since the receiver was started.
     pub(crate) async fn wait_for(&self, count: u64, patience: Duration) -> Result<(), String> {
         let deadline = Instant::now() + patience;
         while self.requests() < count {
@@ -92,8 +118,18 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
             if state.measuring.load(Ordering::Relaxed) {
                 note_latency(&state, &buffer[taken + head..taken + length]).await;
             }
+            let count = match state.manner {
+                Manner::Prompt => 1,
+                Manner::CountEvents => events(&buffer[taken + head..taken + length]),
+                Manner::OneASecond => {
+                    let _turn = state.turn.lock().await;
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    1
+                }
+                Manner::Silent => std::future::pending().await,
+            };
             taken += length;
-            state.requests.fetch_add(1, Ordering::Relaxed);
+            state.requests.fetch_add(count, Ordering::Relaxed);
             if stream.write_all(ANSWER).await.is_err() {
                 return;
             }
@@ -118,6 +154,11 @@ fn request(bytes: &[u8]) -> Option<(usize, usize)> {
         })
         .unwrap_or(0usize);
     (bytes.len() >= head + length).then_some((head, head + length))
+}
+
+/// How many events a body holds: each has an id, and the rows have nothing like it.
+fn events(body: &[u8]) -> u64 {
+    body.windows(5).filter(|window| window == b"\"evt_").count() as u64
 }
 
 async fn note_latency(state: &State, body: &[u8]) {

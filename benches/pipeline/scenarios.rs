@@ -13,12 +13,18 @@ use walhook::throwaway::{Cluster, Options};
 use crate::bare_client;
 use crate::daemon::Daemon;
 use crate::load;
-use crate::receiver::Receiver;
+use crate::receiver::{Manner, Receiver};
 use crate::report::Report;
+
+mod backlog;
+mod batches;
+mod neighbours;
 
 const PATIENCE: Duration = Duration::from_secs(300);
 const LARGE_TRANSACTION: usize = 1_000_000;
 const IN_FLIGHT: usize = 32;
+/// Where every connection is refused.
+const NOBODY: &str = "http://127.0.0.1:9/";
 
 type Outcome = Result<(), Box<dyn Error>>;
 
@@ -37,11 +43,39 @@ pub(crate) async fn run(rows: usize, runs: usize) -> Result<Report, Box<dyn Erro
         if wanted("latency") {
             bench.latency(500).await?;
         }
+        if wanted("batches") {
+            bench.batches(run).await?;
+        }
+        if wanted("neighbours") {
+            bench.neighbours(run).await?;
+        }
     }
     if wanted("large") {
         bench.large_transaction().await?;
     }
+    if wanted("batches") {
+        bench.batches_of_one_transaction().await?;
+    }
+    if wanted("backlog") {
+        bench.backlog(runs).await?;
+    }
     Ok(bench.report)
+}
+
+/// An endpoint of the daemon.
+struct Target<'a> {
+    name: &'a str,
+    url: &'a str,
+    /// Which events it gets; a pattern that matches nothing leaves the journal alone.
+    events: &'a str,
+    /// More lines of its section.
+    more: &'a str,
+}
+
+impl<'a> Target<'a> {
+    fn new(url: &'a str, events: &'a str) -> Target<'a> {
+        Target { name: "bench", url, events, more: "" }
+    }
 }
 
 struct Bench {
@@ -70,10 +104,9 @@ impl Bench {
         format!("bench_{}", self.counter)
     }
 
-    /// `events` decides which reach `url`; a pattern that matches nothing leaves the journal alone.
-    fn config(&self, slot: &str, url: &str, events: &str) -> Result<PathBuf, Box<dyn Error>> {
+    fn config(&self, slot: &str, targets: &[Target<'_>]) -> Result<PathBuf, Box<dyn Error>> {
         let path = self.folder.path().join(format!("{slot}.toml"));
-        let text = format!(
+        let mut text = format!(
             r#"
 [source]
 url = "{source}"
@@ -84,14 +117,6 @@ publication = "{publication}"
 name = "public.people"
 record = "person"
 
-[[endpoint]]
-name = "bench"
-url = "{url}"
-events = ["{events}"]
-secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-concurrency = {IN_FLIGHT}
-start = "earliest"
-
 [journal]
 path = "{journal}"
 "#,
@@ -99,6 +124,20 @@ path = "{journal}"
             publication = load::PUBLICATION,
             journal = self.journal(slot).display(),
         );
+        for Target { name, url, events, more } in targets {
+            text.push_str(&format!(
+                r#"
+[[endpoint]]
+name = "{name}"
+url = "{url}"
+events = ["{events}"]
+secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+concurrency = {IN_FLIGHT}
+start = "earliest"
+{more}
+"#
+            ));
+        }
         fs::write(&path, text)?;
         Ok(path)
     }
@@ -157,7 +196,7 @@ path = "{journal}"
         slot: &str,
         rows: usize,
     ) -> Result<(Duration, Duration, u64), Box<dyn Error>> {
-        let config = self.config(slot, "http://127.0.0.1:9/", "nothing.matches")?;
+        let config = self.config(slot, &[Target::new(NOBODY, "nothing.matches")])?;
         let started = Instant::now();
         let daemon = Daemon::start(&config)?;
         self.wait_journaled(&self.journal(slot), rows).await?;
@@ -191,7 +230,7 @@ path = "{journal}"
         let slot = self.next_slot();
         load::create_slot(&self.client, &slot).await?;
         load::single_rows(&self.client, self.rows).await?;
-        let config = self.config(&slot, &receiver.url(), "*")?;
+        let config = self.config(&slot, &[Target::new(&receiver.url(), "*")])?;
         let before = receiver.requests();
         let started = Instant::now();
         let daemon = Daemon::start(&config)?;
@@ -223,7 +262,7 @@ path = "{journal}"
         let receiver = Receiver::start().await?;
         let slot = self.next_slot();
         load::create_slot(&self.client, &slot).await?;
-        let config = self.config(&slot, &receiver.url(), "*")?;
+        let config = self.config(&slot, &[Target::new(&receiver.url(), "*")])?;
         let daemon = Daemon::start(&config)?;
         // The first delivery opens the connection; it is not part of the steady state.
         load::single_rows(&self.client, 10).await?;
