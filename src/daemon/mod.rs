@@ -28,7 +28,7 @@ use crate::capture::{
     CaptureError, Progress, ReplicationOptions, Source, StartPoint, run_replication,
 };
 use crate::config::{Config, SourceConfig};
-use crate::delivery::{DeliveryError, Dispatcher, EndpointOptions};
+use crate::delivery::{DeliveryError, Dispatcher, EndpointOptions, Hosts};
 use crate::journal::{Journal, JournalOptions, JournalWriter};
 
 use reload::Fixed;
@@ -84,7 +84,8 @@ pub async fn run(
     );
     let (fixed, tables) = (Fixed::of(&config), Arc::new(Tables::new(config.tables)));
     enable(&options.enable, &config.endpoints, &journal).await?;
-    let dispatchers = Dispatchers::start(config.endpoints, &journal).await?;
+    let hosts = Hosts::new(config.breaker);
+    let dispatchers = Dispatchers::start(config.endpoints, &journal, &hosts).await?;
     let capture = start_capture(&config.source, &tables, options.accept_gap, &journal)?;
     let progress = Arc::clone(&capture.progress);
     let watcher = Watcher::new(config.source, tables, fixed, progress);
@@ -261,11 +262,12 @@ impl Dispatchers {
     async fn start(
         endpoints: Vec<EndpointOptions>,
         journal: &Journal,
+        hosts: &Hosts,
     ) -> Result<Dispatchers, DaemonError> {
         let stop = channel::Sender::new(Stop::Run);
         let tasks = FuturesUnordered::new();
         for endpoint in endpoints {
-            let dispatcher = Dispatcher::start(endpoint, journal.clone()).await?;
+            let dispatcher = Dispatcher::start(endpoint, journal.clone(), hosts).await?;
             tasks.push(tokio::spawn(dispatcher.run(stop.subscribe())));
         }
         Ok(Dispatchers { stop, tasks })

@@ -10,15 +10,12 @@
 //! - [`signature`]: signing requests, and verifying them as a receiver would.
 
 mod attempt;
-mod breaker;
 mod client;
 pub mod dispatcher;
 mod endpoint;
 mod error;
 mod guard;
-#[allow(dead_code)]
 mod host;
-#[allow(dead_code)]
 mod pace;
 #[cfg(test)]
 mod receiver;

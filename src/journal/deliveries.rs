@@ -156,13 +156,18 @@ impl<'a> Deliveries<'a> {
             (true, false) => self.release(seq, lanes)?,
             _ => {}
         }
-        if state == State::Blocked && lanes.as_slice().is_empty() {
-            self.free.push(seq);
+        if state == State::Blocked {
+            // Whether it may go is to be found out even if nothing else changes on its lanes.
+            self.touched.extend(lanes.as_slice());
+            if lanes.as_slice().is_empty() {
+                self.free.push(seq);
+            }
         }
         Ok(())
     }
 
-    /// Parks a delivery behind others, unless it is parked (or dead) already.
+    /// Parks a delivery behind others. One that is parked already stays as it is, unless it was
+    /// tried once more meanwhile.
     pub(super) fn park(
         &mut self,
         listed: Listed,
@@ -170,8 +175,8 @@ impl<'a> Deliveries<'a> {
         lanes: Lanes,
     ) -> rusqlite::Result<()> {
         match self.find(listed.seq.0)? {
-            Some(_) => Ok(()),
-            None => self.put(listed, State::Blocked, attempts, lanes),
+            Some((true, _)) if attempts == 0 => Ok(()),
+            _ => self.put(listed, State::Blocked, attempts, lanes),
         }
     }
 

@@ -202,8 +202,12 @@ impl Journal {
     ///
     /// # Errors
     /// There is no such endpoint, it could not be written, or the journal is closed.
-    pub async fn settle(&self, settlement: Settlement) -> Result<Settled, JournalError> {
-        self.ask(|reply| Command::Settle(Box::new(settlement), reply)).await
+    pub async fn settle(
+        &self,
+        settlement: impl Into<Arc<Settlement>>,
+    ) -> Result<Settled, JournalError> {
+        let settlement = settlement.into();
+        self.ask(|reply| Command::Settle(settlement, reply)).await
     }
 
     /// Journals an event about walhook itself, if anybody wants such. Does not wait.
@@ -269,6 +273,21 @@ impl Journal {
     ) -> Result<Due, JournalError> {
         let except = except.to_vec();
         self.reads.run(move |db| db.due(endpoint, now_ms, limit, &except)).await
+    }
+
+    /// Like [`due`](Self::due) for an endpoint that gets everything in the stream's order: what
+    /// waits or is blocked, by number, up to the first that is not due yet. Nothing is due while the
+    /// very first is not. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub async fn due_in_order(
+        &self,
+        endpoint: EndpointId,
+        now_ms: i64,
+        limit: usize,
+    ) -> Result<Due, JournalError> {
+        self.reads.run(move |db| db.due_in_order(endpoint, now_ms, limit)).await
     }
 
     /// The number of the event with this id, if it is still there. Needs a tokio runtime.

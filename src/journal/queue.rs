@@ -1,7 +1,7 @@
 //! What waits for the writer thread.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::error::JournalError;
@@ -16,7 +16,7 @@ pub(super) type Reply<T> = flume::Sender<Result<T, JournalError>>;
 /// What the writer is asked for besides appending. Each caller has few of these open at a time (a
 /// dispatcher one settlement), which bounds them.
 pub(super) enum Command {
-    Settle(Box<Settlement>, Reply<Settled>),
+    Settle(Arc<Settlement>, Reply<Settled>),
     Register(String, Start, Reply<EndpointState>),
     SetDisabled(EndpointId, Option<String>, Reply<()>),
     SetIdentity(SourceIdentity, Reply<()>),

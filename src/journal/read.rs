@@ -23,6 +23,9 @@ const LOAD: &str = "SELECT seq, id, name, committed_at_us, lane_1, lane_2, body 
     WHERE seq = ?1";
 const WAITING: &str = "SELECT seq, due_at_ms, attempts, sequence FROM deliveries \
     WHERE endpoint = ?1 AND due_at_ms IS NOT NULL ORDER BY due_at_ms, seq";
+/// What waits and what is blocked, whenever it is due.
+const PARKED: &str = "SELECT seq, due_at_ms, attempts, sequence FROM deliveries \
+    WHERE endpoint = ?1 AND state <> 'dead' ORDER BY seq";
 const SEGMENTS_OF_ID: &str = "SELECT first_seq, last_seq FROM segments \
     WHERE min_id <= ?1 AND max_id >= ?1 ORDER BY first_seq DESC";
 const LAST_SUMMARISED: &str = "SELECT coalesce(max(last_seq), 0) FROM segments";
@@ -155,6 +158,36 @@ impl ReadConnection {
             }
             let event = load.query_row([seq.0], |row| stored_event(&mut self.names, row));
             // One that retention takes just now is gone from the list in a moment, too.
+            if let Some(event) = event.optional()? {
+                bytes += event.body.len();
+                let (attempts, sequence) = (row.get(2)?, count(row, 3)?);
+                due.deliveries.push(DueDelivery { seq, sequence, attempts, event });
+            }
+        }
+        Ok(due)
+    }
+
+    /// See [`Journal::due_in_order`](super::Journal::due_in_order).
+    pub(super) fn due_in_order(
+        &mut self,
+        endpoint: EndpointId,
+        now_ms: i64,
+        limit: usize,
+    ) -> rusqlite::Result<Due> {
+        let mut due = Due::default();
+        let mut bytes = 0;
+        let mut parked = self.db.prepare_cached(PARKED)?;
+        let mut load = self.db.prepare_cached(LOAD)?;
+        let mut rows = parked.query([endpoint.0])?;
+        while let Some(row) = rows.next()? {
+            let seq = Seq(row.get(0)?);
+            // What is blocked follows what blocks it.
+            let due_at_ms = row.get::<_, Option<i64>>(1)?.unwrap_or(now_ms);
+            if due_at_ms > now_ms || due.deliveries.len() >= limit || bytes >= DUE_BYTES {
+                due.next_due_ms = Some(due_at_ms);
+                break;
+            }
+            let event = load.query_row([seq.0], |row| stored_event(&mut self.names, row));
             if let Some(event) = event.optional()? {
                 bytes += event.body.len();
                 let (attempts, sequence) = (row.get(2)?, count(row, 3)?);

@@ -21,9 +21,13 @@ const SETTLE_ENDPOINT: &str = "UPDATE endpoints SET cursor = max(cursor, ?2), in
     sequence = CASE WHEN ?2 >= cursor THEN ?10 ELSE sequence END, \
     failing_since_ms = CASE WHEN ?8 IS NULL THEN iif(?7 IS NULL, failing_since_ms, NULL) \
         WHEN ?7 IS NULL OR ?7 < ?8 THEN coalesce(iif(?7 IS NULL, failing_since_ms, NULL), ?8) \
-        ELSE NULL END \
+        ELSE NULL END, \
+    replay_events = iif(replay_until <= max(cursor, ?2), NULL, replay_events), \
+    replay_until = iif(replay_until <= max(cursor, ?2), NULL, replay_until) \
     WHERE endpoint = ?1";
-const DISABLE_ENDPOINT: &str = "UPDATE endpoints SET disabled = ?2 WHERE endpoint = ?1";
+/// One that is enabled again gets as much time as a new one.
+const DISABLE_ENDPOINT: &str = "UPDATE endpoints SET disabled = ?2, \
+    failing_since_ms = iif(?2 IS NULL, NULL, failing_since_ms) WHERE endpoint = ?1";
 const INSERT_ATTEMPT: &str = "INSERT INTO attempts \
     (endpoint, seq, attempt, started_at_ms, duration_us, status, error, response, others, \
     failed_events, head) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
@@ -115,7 +119,8 @@ fn update_endpoint(
         failed += i64::from(attempt.failed_events);
         succeeded += 1 + attempt.others.len() as i64 - i64::from(attempt.failed_events);
     }
-    let last_success = attempts.iter().filter(|a| a.succeeded()).map(ended_at_ms).max();
+    let delivers = |a: &&AttemptRecord| (a.failed_events as usize) <= a.others.len();
+    let last_success = attempts.iter().filter(delivers).map(ended_at_ms).max();
     let last_failure = attempts.iter().filter(|a| !a.succeeded()).max_by_key(|a| ended_at_ms(a));
     let updated = db.prepare_cached(SETTLE_ENDPOINT)?.execute(params![
         settlement.endpoint.0,

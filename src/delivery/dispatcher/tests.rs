@@ -12,9 +12,10 @@ use url::Url;
 use super::*;
 use crate::capture::Position;
 use crate::delivery::attempt::{HostAnswer, Steering, Verdict};
+use crate::delivery::host::BreakerOptions;
 use crate::delivery::receiver::{Raw, Received, Receiver, answer, raw_receiver};
 use crate::event::id::TransactionTag;
-use crate::event::{EventBatch, EventId, Lanes};
+use crate::event::{EventBatch, EventFilter, EventId, Lanes};
 use crate::journal::{
     Append, Checkpoint, EndpointStatus, JournalOptions, JournalReader, JournalWriter, Start,
 };
@@ -83,7 +84,7 @@ impl Bed {
     }
 
     async fn run(&self, options: EndpointOptions) -> Running {
-        let dispatcher = Dispatcher::start(options, self.journal.clone()).await.unwrap();
+        let dispatcher = Dispatcher::start(options, self.journal.clone(), &hosts()).await.unwrap();
         let (stop, told) = watch::channel(Stop::Run);
         Running { stop, task: tokio::spawn(dispatcher.run(told)) }
     }
@@ -124,6 +125,10 @@ fn options(url: Url) -> EndpointOptions {
     options.concurrency = 8;
     options.retry = every(10, 200);
     options
+}
+
+fn hosts() -> Hosts {
+    Hosts::new(BreakerOptions::default())
 }
 
 fn every(delay_ms: u64, times: usize) -> RetrySchedule {
@@ -219,7 +224,7 @@ async fn gone_disables_until_enabled() {
 
     status.store(200, Atomic::Relaxed);
     bed.reopen();
-    let dispatcher = Dispatcher::start(options(receiver.url()), bed.journal.clone()).await.unwrap();
+    let dispatcher = Dispatcher::start(options(receiver.url()), bed.journal.clone(), &hosts()).await.unwrap();
     assert!(dispatcher.is_disabled());
     let (stop, told) = watch::channel(Stop::Run);
     let task = tokio::spawn(dispatcher.run(told));
@@ -448,16 +453,16 @@ async fn idle(bed: &mut Bed, count: i64, change: impl FnOnce(&mut EndpointOption
     until(|| bed.journal.tail().last_seq() == Seq(count)).await;
     let mut options = options("http://127.0.0.1:9/".parse().unwrap());
     change(&mut options);
-    Dispatcher::start(options, bed.journal.clone()).await.unwrap()
+    Dispatcher::start(options, bed.journal.clone(), &hosts()).await.unwrap()
 }
 
 fn landing(launch: Launch, verdict: Verdict) -> Landing {
     let error = (verdict != Verdict::Succeeded).then(|| "no".to_owned());
     let record = AttemptRecord {
-        seq: launch.event.seq,
+        seq: launch.parcel.events[0].event.seq,
         others: Vec::new(),
         failed_events: u32::from(error.is_some()),
-        attempt: launch.number,
+        attempt: launch.parcel.number,
         started_at_ms: 1,
         duration_us: 1,
         status: None,
