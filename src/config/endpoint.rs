@@ -46,6 +46,7 @@ const OWN_HEADERS: &[&str] = &[
     "upgrade",
     "webhook-attempt",
     "webhook-id",
+    "webhook-sequence",
     "webhook-signature",
     "webhook-timestamp",
 ];

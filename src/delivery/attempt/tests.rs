@@ -126,18 +126,6 @@ async fn every_status_has_its_meaning() {
     }
 }
 
-#[test]
-fn dates_in_retry_after_count_from_now() {
-    let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
-    let mut headers = HeaderMap::new();
-    headers.insert(RETRY_AFTER, HeaderValue::from_static("Sun, 06 Nov 1994 08:51:07 GMT"));
-    assert_eq!(retry_after(&headers, now), Some(Duration::from_secs(90)));
-    headers.insert(RETRY_AFTER, HeaderValue::from_static(" 120 "));
-    assert_eq!(retry_after(&headers, now), Some(Duration::from_secs(120)));
-    headers.insert(RETRY_AFTER, HeaderValue::from_static(""));
-    assert_eq!(retry_after(&headers, now), None);
-}
-
 #[tokio::test]
 async fn only_the_beginning_of_a_failures_body_is_kept() {
     let receiver = Receiver::start(|_| {
