@@ -5,33 +5,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// When a host counts as failing, and for how long it is left alone then.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct BreakerOptions {
-    /// Opens when this share of the window's requests failed, above 0 and at most 1.
-    pub failures: f64,
-    /// And there were at least that many.
-    pub min_requests: u32,
-    /// How far back requests count.
-    pub window: Duration,
-    /// How long it stays open at first; twice as long after each probe that fails.
-    pub cool_down: Duration,
-    /// The longest it stays open.
-    pub max_cool_down: Duration,
-}
-
-impl Default for BreakerOptions {
-    fn default() -> BreakerOptions {
-        BreakerOptions {
-            failures: 0.7,
-            min_requests: 20,
-            window: Duration::from_secs(30),
-            cool_down: FIRST_COOL_DOWN,
-            max_cool_down: LONGEST_COOL_DOWN,
-        }
-    }
-}
-
 /// Failures in a row, of whatever deliveries, that open it.
 const FAILURES_TO_OPEN: u32 = 20;
 const FIRST_COOL_DOWN: Duration = Duration::from_secs(1);

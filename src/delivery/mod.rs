@@ -5,7 +5,8 @@
 //! - [`dispatcher`]: the loop, and the state of what is on its way, which is plain data.
 //! - `attempt`: one HTTP request and what it means; `client`: what it is sent with; `guard`: which
 //!   addresses it may go to.
-//! - [`retry`]: when to try again; `breaker`: when to stop trying for a while.
+//! - [`retry`]: when to try again; `host`: when to stop trying for a while; `pace`: how fast, as the
+//!   endpoint's options and its answers (`steering`) have it.
 //! - [`signature`]: signing requests, and verifying them as a receiver would.
 
 mod attempt;
@@ -15,12 +16,16 @@ pub mod dispatcher;
 mod endpoint;
 mod error;
 mod guard;
+#[allow(dead_code)]
+mod host;
+#[allow(dead_code)]
+mod pace;
 #[cfg(test)]
 mod receiver;
 pub mod retry;
 pub mod signature;
+mod steering;
 
-pub use breaker::BreakerOptions;
 pub use client::{ClientOptions, http_client, install_crypto_provider};
 pub(crate) use client::{basic_authorization, tls_config};
 pub use dispatcher::{Dispatcher, Stop};
@@ -29,6 +34,7 @@ pub use endpoint::{
 };
 pub use error::DeliveryError;
 pub use guard::{Refusal, is_public};
+pub use host::{BreakerOptions, Hosts};
 pub use retry::{InvalidSchedule, RetrySchedule};
 pub use signature::{
     DEFAULT_TOLERANCE, Scheme, SignatureError, Signer, VerifyError, generate_secret,

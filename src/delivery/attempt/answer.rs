@@ -11,8 +11,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::event::EventId;
 
+use super::super::steering::steering;
 use super::trouble::{cut, cut_to};
-use super::{HostAnswer, Outcome, Parcel, Sender, Steering, Verdict};
+use super::{HostAnswer, Outcome, Parcel, Sender, Verdict};
 
 /// How much of an answer's body is read, and kept of a failure's.
 const RESPONSE_BYTES: usize = 4 * 1024;
@@ -349,10 +350,6 @@ fn retry_after(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Opti
     }
     let at = httpdate::parse_http_date(text).ok()?;
     Some(at.duration_since(now).unwrap_or_default().min(LONGEST_RETRY_AFTER))
-}
-
-fn steering(status: StatusCode, _headers: &HeaderMap, _now: SystemTime) -> Steering {
-    Steering { throttle: matches!(status.as_u16(), 429 | 502..=504), allowance: None }
 }
 
 #[cfg(test)]
