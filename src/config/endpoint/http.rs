@@ -42,3 +42,39 @@ fn parse(written: &Located<String>) -> Result<Method> {
     };
     Err(ConfigError::at(&written.place, format_args!("is {:?}: {hint}", written.value)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::error::Place;
+
+    fn built(method: Option<&str>, compress: Option<bool>) -> Result<(Method, bool), String> {
+        let method =
+            method.map(|value| Located { value: value.to_owned(), place: Place::Flag("method") });
+        let compress = compress.map(|value| Located { value, place: Place::Flag("compress") });
+        build(method, compress).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn methods_and_compression() {
+        assert_eq!(built(None, None), Ok((Method::POST, false)));
+        assert_eq!(built(Some("DELETE"), Some(true)), Ok((Method::DELETE, true)));
+        assert_eq!(built(Some("GET"), Some(false)), Ok((Method::GET, false)));
+        for (method, compress, sentence) in [
+            ("post", None, "`method` is \"post\": did you mean `POST`?"),
+            ("PTACH", None, "`method` is \"PTACH\": did you mean `PATCH`?"),
+            (
+                "OPTIONS",
+                None,
+                "`method` is \"OPTIONS\": write \"POST\" or \"PUT\" or \"PATCH\" or \"GET\" or \"DELETE\"",
+            ),
+            (
+                "GET",
+                Some(true),
+                "`compress` has no effect with method = \"GET\", whose requests have no body: remove one of the two",
+            ),
+        ] {
+            assert_eq!(built(Some(method), compress).unwrap_err(), sentence);
+        }
+    }
+}
