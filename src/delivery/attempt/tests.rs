@@ -178,7 +178,7 @@ async fn receivers_steer() {
     let attempt = answering(500, &[("webhook-delivery", "disable")]).await;
     assert_eq!(wish(&attempt), (disabled(false), false));
     assert!(error(&attempt).contains("webhook-delivery: disable"), "{}", error(&attempt));
-    let attempt = answering(200, &[("Webhook-Delivery", " Disable ")]).await;
+    let attempt = answering(200, &[("webhook-delivery", " Disable ")]).await;
     assert_eq!(wish(&attempt), (disabled(true), true));
     let attempt = answering(400, &[("webhook-delivery", "abort-message")]).await;
     assert_eq!(wish(&attempt), (Verdict::Abort, false));
@@ -214,7 +214,7 @@ async fn the_head_of_a_failure_is_kept_without_what_is_secret() {
     .await;
     let head = attempt.record.head.unwrap();
     assert!(head.starts_with("HTTP/1.1 404 Not Found\n"), "{head}");
-    assert!(head.contains("\nx-request-id: r-1\n"), "{head}");
+    assert!(head.contains("\nx-request-id: r-1"), "{head}");
     assert!(head.contains("\nset-cookie: (redacted)") && !head.contains("hush"), "{head}");
     assert_eq!(attempt.host, HostAnswer::Alive);
     assert_eq!(answering(200, &[("x", "y")]).await.record.head, None);
@@ -222,7 +222,8 @@ async fn the_head_of_a_failure_is_kept_without_what_is_secret() {
     let receiver = Receiver::start(|_| {
         let mut answer = answer(500);
         for _ in 0..50 {
-            answer.headers_mut().append("x-long", "\u{e9}".repeat(100).parse().unwrap());
+            let value = HeaderValue::from_bytes("\u{e9}".repeat(100).as_bytes()).unwrap();
+            answer.headers_mut().append("x-long", value);
         }
         answer
     })

@@ -26,7 +26,7 @@ use crate::harness::eventually;
 fn chance(id: &str, attempt: u32) -> u64 {
     let mut hash = DefaultHasher::new();
     (id, attempt, "walhook").hash(&mut hash);
-    hash.finish() % 12
+    hash.finish() % 24
 }
 
 #[tokio::test(flavor = "multi_thread")]
