@@ -1,7 +1,6 @@
 //! A small scriptable HTTP receiver for the tests of this room.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 

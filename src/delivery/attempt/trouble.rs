@@ -22,9 +22,7 @@ pub(super) fn describe(error: reqwest::Error) -> (HostAnswer, String) {
             return (host, cut(unresolved.to_string()));
         }
         from_http = from_http.or_else(|| cause.downcast_ref::<hyper::Error>());
-        // An I/O error stands for the one it carries, which therefore is not among its sources.
-        let carried = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        from_tls = from_tls.or_else(|| carried.and_then(|error| error.downcast_ref()));
+        from_tls = from_tls.or_else(|| tls_error(cause));
         match cause.source() {
             Some(deeper) => cause = deeper,
             None => break,
@@ -46,6 +44,12 @@ pub(super) fn describe(error: reqwest::Error) -> (HostAnswer, String) {
         format!("the request failed: {cause}")
     };
     (HostAnswer::Failing, cut(what))
+}
+
+/// An I/O error stands for the one it carries, which therefore is not among its sources.
+fn tls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
+    let carrier = error.downcast_ref::<io::Error>();
+    error.downcast_ref().or_else(|| tls_error(carrier?.get_ref()?))
 }
 
 /// What can be done about a handshake that the configuration can mend.

@@ -99,7 +99,8 @@ fn certificates_and_keys_come_from_files_beside_the_configuration() {
         let error = build(ca, cert, client_key).err().unwrap();
         assert!(words.iter().all(|word| error.contains(word)), "{error}");
         // Nothing of what the files hold.
-        for line in key.lines().chain(["hunter2"]) {
+        let secret = key.lines().filter(|line| !line.starts_with("-----"));
+        for line in secret.chain(["hunter2"]) {
             assert!(!error.contains(line), "{error}");
         }
     }
