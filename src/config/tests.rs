@@ -400,10 +400,6 @@ fn wrong_files_get_one_sentence() {
             "8: `endpoint.template` is not supported by this version of walhook: remove it",
         ),
         (
-            endpoint("rate_limit = \"1/s\""),
-            "8: `endpoint.rate_limit` is not supported by this version of walhook: remove it",
-        ),
-        (
             rest("[[endpoint]]\nurl = \"https://example.com\"\nsecret = \"${CRM_SECRET}\""),
             "11: `endpoint` names example.com a second time: add a `name` to each, to tell them apart",
         ),
@@ -512,6 +508,8 @@ fn secrets_and_urls_come_from_files_beside_the_configuration() {
     assert_eq!(config.endpoints[0].signers.len(), 1);
     assert_eq!(config.journal.path, folder.path().join("walhook.db"));
 }
+
+mod pace;
 
 mod flags {
     use clap::Parser;

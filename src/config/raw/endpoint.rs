@@ -198,7 +198,6 @@ impl RawDelivery {
 }
 
 pub(crate) struct RawBreaker {
-    pub(crate) place: Place,
     pub(crate) failures: Option<Located<f64>>,
     pub(crate) min_requests: Option<Located<u32>>,
     pub(crate) window: Option<Located<Duration>>,
@@ -209,7 +208,6 @@ pub(crate) struct RawBreaker {
 impl RawBreaker {
     fn read(mut section: Section<'_>) -> Result<RawBreaker> {
         let breaker = RawBreaker {
-            place: section.place().clone(),
             failures: section.number("failures")?,
             min_requests: section.whole_number("min_requests")?,
             window: section.duration("window")?,
