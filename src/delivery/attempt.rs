@@ -215,7 +215,7 @@ impl Sender {
         // An id is ASCII letters, digits and `_`: it is both text and a header value.
         let text = std::str::from_utf8(&id).unwrap_or_default();
         for signer in &self.signers {
-            signer.sign_into(text, at_ms, &event.body, headers);
+            signer.sign_into(text, &event.name, at_ms, &event.body, headers);
         }
         if let Ok(value) = HeaderValue::from_maybe_shared(id.clone()) {
             headers.insert(WEBHOOK_ID, value);

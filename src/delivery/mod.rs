@@ -31,5 +31,5 @@ pub use error::DeliveryError;
 pub use guard::is_public;
 pub use retry::{InvalidSchedule, RetrySchedule};
 pub use signature::{
-    DEFAULT_TOLERANCE, Scheme, SignatureError, Signer, VerifyError, generate_secret,
+    DEFAULT_TOLERANCE, Scheme, SignatureError, Signer, Verifier, VerifyError, generate_secret,
 };
