@@ -143,7 +143,7 @@ fn everything_that_is_written_counts() {
     assert!(first.filter.matches("note.deleted") && !first.filter.matches("note.created"));
     let schemes: Vec<_> = first.signers.iter().map(|signer| signer.scheme()).collect();
     assert_eq!(schemes, [Scheme::Standard, Scheme::Twenty]);
-    let signed = first.signers[1].sign("x", 0, b"").unwrap();
+    let signed = first.signers[1].sign("x", "", 0, b"").unwrap();
     assert!(signed.contains_key("x-crm-signature"));
     let headers: Vec<_> =
         first.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
@@ -294,8 +294,8 @@ fn wrong_files_get_one_sentence() {
             "8: `endpoint.signature` names \"twnety\": did you mean `twenty`?",
         ),
         (
-            endpoint("signature = [\n\"twenty\",\n\"github\"]"),
-            "10: `endpoint.signature` names \"github\", which is not supported by this version of walhook: write \"standard\", \"twenty\" or \"none\"",
+            endpoint("signature = [\n\"twenty\",\n\"gihtub\"]"),
+            "10: `endpoint.signature` names \"gihtub\": did you mean `github`?",
         ),
         (
             endpoint("signature = \"twenty\""),
@@ -308,6 +308,42 @@ fn wrong_files_get_one_sentence() {
         (
             endpoint("signature_header_prefix = \"X\""),
             "8: `endpoint.signature_header_prefix` has no effect without signature = [\"twenty\"]: remove it, or add the scheme",
+        ),
+        (
+            endpoint("signature_header = \"X\""),
+            "8: `endpoint.signature_header` has no effect without signature = [\"stripe\"]: remove it, or add the scheme",
+        ),
+        (
+            endpoint("signature = [\"stripe\"]\nsignature_header = \"webhook-signature\""),
+            "9: `endpoint.signature_header` cannot be used: \"webhook-signature\" is a header of the scheme `standard`; choose another name",
+        ),
+        (
+            endpoint("signature = [\"stripe\"]\nsignature_header = \"Host\""),
+            "9: `endpoint.signature_header` names the header host, which walhook writes for something else: choose another name",
+        ),
+        (
+            endpoint(
+                "signature = [\"stripe\", \"twenty\"]\nsignature_header_prefix = \"X\"\nsignature_header = \"X-Signature\"",
+            ),
+            "10: `endpoint.signature_header` names the header x-signature, which walhook writes for something else: choose another name",
+        ),
+        (
+            endpoint("signature = [\"standard\", \"github\"]\nsecret = \"hunter2\""),
+            "9: `endpoint.secret` holds nothing that the scheme standard can sign with: add a whsec_… or whsk_… secret (`walhook secret --scheme standard` generates one), or take \"standard\" out of `signature`",
+        ),
+        (
+            endpoint(
+                "signature = [\"standard\", \"github\"]\nsecrets = [\n\"${CRM_SECRET}\",\n\"whsk_hunter2\"]",
+            ),
+            "11: `endpoint.secrets` cannot be used: secret 2 is fit for none of the schemes standard, github; remove or replace it",
+        ),
+        (
+            endpoint("secrets = [\n\"${CRM_SECRET}\",\n\"whsec_hunter2\"]"),
+            "10: `endpoint.secrets` cannot be used: secret 2 ",
+        ),
+        (
+            endpoint("signature = [\"stripe\"]\nheaders = { Stripe-Signature = \"x\" }"),
+            "9: `endpoint.headers.Stripe-Signature` is written by walhook itself: remove it",
         ),
         (endpoint("events = []"), "8: `endpoint.events` cannot be used: "),
         (endpoint("events = [\"person.*\",\n\"\"]"), "9: `endpoint.events` cannot be used: "),
@@ -510,6 +546,30 @@ fn secrets_and_urls_come_from_files_beside_the_configuration() {
 }
 
 mod pace;
+#[test]
+fn each_scheme_takes_the_secrets_it_can_sign_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = crate::delivery::signature::generate_key_pair().unwrap();
+    let key = secrecy::ExposeSecret::expose_secret(&key.signing).to_owned();
+    std::fs::write(folder.path().join("secrets"), format!("{key}\n{SECRET}\n\ntext\n")).unwrap();
+    let path = folder.path().join("walhook.toml");
+    let text = "[source]\nurl = 'postgres://ann@h/crm'\n[[table]]\nname = 'a'\n[[endpoint]]\n\
+                url = 'http://h'\nsecret_file = 'secrets'\n\
+                signature = ['standard', 'twenty', 'stripe', 'github']\nsignature_header = 'X-Pay'";
+    std::fs::write(&path, text).unwrap();
+    let config = Config::load(&path, Needs::Everything).unwrap();
+    let signers = &config.endpoints[0].signers;
+    let signed = |place: usize| signers[place].sign("evt_1", "a.created", 1_000, b"{}").unwrap();
+    let standard = signed(0)["webhook-signature"].to_str().unwrap().to_owned();
+    let versions: Vec<_> =
+        standard.split(' ').map(|entry| entry.split_once(',').unwrap().0).collect();
+    assert_eq!(versions, ["v1a", "v1"]);
+    assert_eq!(signed(2)["x-pay"].to_str().unwrap().matches("v1=").count(), 2);
+    for (place, scheme) in [(1, Scheme::Twenty), (3, Scheme::Github)] {
+        let alone = crate::delivery::Signer::new(scheme, &[SECRET.into()]).unwrap();
+        alone.verify(&signed(place), b"{}", 1_000, None).unwrap();
+    }
+}
 
 mod flags {
     use clap::Parser;

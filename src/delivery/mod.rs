@@ -37,5 +37,5 @@ pub use guard::{Refusal, is_public};
 pub use host::{BreakerOptions, Hosts};
 pub use retry::{InvalidSchedule, RetrySchedule};
 pub use signature::{
-    DEFAULT_TOLERANCE, Scheme, SignatureError, Signer, VerifyError, generate_secret,
+    DEFAULT_TOLERANCE, Scheme, SignatureError, Signer, Verifier, VerifyError, generate_secret,
 };

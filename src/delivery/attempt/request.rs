@@ -38,6 +38,9 @@ const LONGEST_TARGET_BYTES: usize = 8_000;
 /// Of the header `webhook-sequence`. Common servers allow 8 KiB for all headers.
 const LONGEST_SEQUENCE_BYTES: usize = 2_000;
 
+/// What schemes that tell an event's name tell of a batch.
+const BATCH_NAME: &str = "batch";
+
 /// What formats may not write: it belongs to the connection.
 const RESERVED: [HeaderName; 9] = [
     CONNECTION,
@@ -132,23 +135,24 @@ impl Sender {
 
     /// Says what it is, and signs it.
     fn identify(&self, parcel: &Parcel, at_ms: i64, body: &Bytes, headers: &mut HeaderMap) {
-        let (id, sequence) = match &parcel.events[..] {
+        let (id, name, sequence) = match &parcel.events[..] {
             [single] if !self.batches => {
                 let mut id = Vec::with_capacity(36);
                 single.event.id.write_to(&mut id);
                 let sequence = (single.sequence > 0).then(|| HeaderValue::from(single.sequence));
-                (Bytes::from(id), sequence)
+                (Bytes::from(id), &*single.event.name, sequence)
             }
             events => {
                 let ranges = ranges(events.iter().map(|numbered| numbered.sequence));
                 let sequence = HeaderValue::try_from(ranges).ok();
-                (Bytes::from(batch_id(events)), sequence.filter(|value| !value.is_empty()))
+                let sequence = sequence.filter(|value| !value.is_empty());
+                (Bytes::from(batch_id(events)), BATCH_NAME, sequence)
             }
         };
         // An id is ASCII letters, digits and `_`: it is both text and a header value.
         let text = std::str::from_utf8(&id).unwrap_or_default();
         for signer in &self.signers {
-            signer.sign_into(text, at_ms, body, headers);
+            signer.sign_into(text, name, at_ms, body, headers);
         }
         if let Ok(value) = HeaderValue::from_maybe_shared(id.clone()) {
             headers.insert(WEBHOOK_ID, value);
