@@ -147,7 +147,8 @@ fn build(raw: RawEndpoint, directory: &Path) -> Result<EndpointOptions> {
     let private_network =
         raw.allow_private_network.map_or_else(|| is_loopback(&url), |allow| allow.value);
     let retry = raw.retry.map(retry::build).transpose()?.unwrap_or_default();
-    let format = format::build(raw.format, raw.template, raw.content_type, directory)?;
+    let (template, content_type) = (raw.template, raw.content_type);
+    let format = format::build(raw.format, template, content_type, (&name, &url), directory)?;
     let (method, compress) = http::build(raw.method, raw.compress)?;
     let batch = batch::build(raw.batch, &format, &method)?;
     let networks = network::build(private_network, raw.allow_networks, raw.deny_networks)?;

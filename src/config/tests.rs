@@ -432,8 +432,36 @@ fn wrong_files_get_one_sentence() {
             "8: `endpoint.start` is an event's id, which is not supported by this version of walhook: write \"now\" or \"earliest\"",
         ),
         (
-            endpoint("template = \"x\""),
-            "8: `endpoint.template` is not supported by this version of walhook: remove it",
+            endpoint("format = \"cloudevent\""),
+            "8: `endpoint.format` is \"cloudevent\": did you mean `cloudevents`?",
+        ),
+        (
+            endpoint("format = \"twenty\"\ntemplate = \"{{ data }}\""),
+            "9: `endpoint.template` stands beside `format`: keep one of the two",
+        ),
+        (
+            endpoint("content_type = \"text/plain\""),
+            "8: `endpoint.content_type` has no effect without a `template`: remove it, or add one",
+        ),
+        (
+            endpoint("template = \"{{ data }}\"\ncontent_type = \"text\""),
+            "9: `endpoint.content_type` is no media type: write one such as \"application/json\"",
+        ),
+        (
+            endpoint("template = \"missing.j2\""),
+            "8: `endpoint.template` names the file conf/missing.j2, which cannot be read: ",
+        ),
+        (
+            endpoint("template = \"{{ data.id }\""),
+            "8: `endpoint.template` has an error in line 1: syntax error: ",
+        ),
+        (
+            endpoint("template = '''{{ data.id }}\n{{ dat.name }}'''"),
+            "8: `endpoint.template` has an error in line 2: there is no dat: what can stand here is id, event, timestamp, data, previous, updatedFields, unchanged, source",
+        ),
+        (
+            endpoint("template = \"{% if event == 'a' %}{{ data.id | shout }}{% endif %}\""),
+            "8: `endpoint.template` has an error in line 1: there is no filter shout",
         ),
         (
             rest("[[endpoint]]\nurl = \"https://example.com\"\nsecret = \"${CRM_SECRET}\""),
@@ -568,6 +596,52 @@ fn each_scheme_takes_the_secrets_it_can_sign_with() {
     for (place, scheme) in [(1, Scheme::Twenty), (3, Scheme::Github)] {
         let alone = crate::delivery::Signer::new(scheme, &[SECRET.into()]).unwrap();
         alone.verify(&signed(place), b"{}", 1_000, None).unwrap();
+#[test]
+fn formats_and_templates_are_built() {
+    let format =
+        |endpoint: &str| parse(&file("", "", endpoint, "")).unwrap().endpoints.remove(0).format;
+    assert_eq!(format("").name(), "walhook");
+    for name in crate::event::Format::NAMES {
+        assert_eq!(format(&format!("format = {name:?}")).name(), name);
+    }
+    let twenty = format("url = \"https://example.com/t0ken\"\nformat = \"twenty\"");
+    assert!(!format!("{twenty:?}").contains("t0ken"));
+    let inline =
+        format("template = '{\"a\": {{ data.t0ken }}}'\ncontent_type = 'application/json'");
+    let shown = format!("{inline:?}");
+    assert!(shown.contains("application/json") && !shown.contains("t0ken"), "{shown}");
+}
+
+#[test]
+fn templates_lie_beside_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("walhook.toml");
+    let text = "[source]\nurl = 'postgres://ann@h/crm'\n[[table]]\nname = 'a'\n[[endpoint]]\n\
+                url = 'http://h'\nsignature = ['none']\ntemplate = 'slack.json.j2'";
+    std::fs::write(&path, text).unwrap();
+    let template = folder.path().join("slack.json.j2");
+    std::fs::write(&template, "{\"text\": {{ data.name }}}").unwrap();
+    let config = Config::load(&path, Needs::Everything).unwrap();
+    assert_eq!(config.endpoints[0].format.name(), "template");
+    assert!(format!("{:?}", config.endpoints[0].format).contains("slack.json.j2"));
+    for (text, sentence) in [
+        (
+            "{\"text\": {{ data.name }},\n}",
+            "names slack.json.j2, which makes no JSON of a sample event: look for a comma too many or too few, or a quote that is missing",
+        ),
+        (
+            "{\"text\":\n\n {{ data.name | upper(1, 2) }}}",
+            "names slack.json.j2, which has an error in line 3: too many arguments",
+        ),
+        (
+            "{% include 'passwd' %}",
+            "names slack.json.j2, which has an error in line 1: syntax error: unknown statement include",
+        ),
+    ] {
+        std::fs::write(&template, text).unwrap();
+        let error = Config::load(&path, Needs::Everything).unwrap_err();
+        assert_eq!(error.line(), Some(8));
+        assert!(error.to_string().ends_with(&format!("`endpoint.template` {sentence}")), "{error}");
     }
 }
 
