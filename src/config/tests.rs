@@ -574,6 +574,7 @@ fn secrets_and_urls_come_from_files_beside_the_configuration() {
 }
 
 mod pace;
+
 #[test]
 fn each_scheme_takes_the_secrets_it_can_sign_with() {
     let folder = tempfile::tempdir().unwrap();
@@ -596,6 +597,9 @@ fn each_scheme_takes_the_secrets_it_can_sign_with() {
     for (place, scheme) in [(1, Scheme::Twenty), (3, Scheme::Github)] {
         let alone = crate::delivery::Signer::new(scheme, &[SECRET.into()]).unwrap();
         alone.verify(&signed(place), b"{}", 1_000, None).unwrap();
+    }
+}
+
 #[test]
 fn formats_and_templates_are_built() {
     let format =
