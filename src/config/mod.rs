@@ -21,7 +21,7 @@ pub use error::ConfigError;
 pub use flags::Flags;
 pub use ready::{Config, DaemonConfig, JournalConfig, Needs, SourceConfig};
 pub(crate) use secret_file::create as keep_secret;
-pub use secret_file::read_secret_file;
+pub use secret_file::{read_secret_file, read_secrets_file};
 pub use table::TableConfig;
 pub use units::{parse_duration, parse_size};
 

@@ -143,7 +143,7 @@ fn everything_that_is_written_counts() {
     assert!(first.filter.matches("note.deleted") && !first.filter.matches("note.created"));
     let schemes: Vec<_> = first.signers.iter().map(|signer| signer.scheme()).collect();
     assert_eq!(schemes, [Scheme::Standard, Scheme::Twenty]);
-    let signed = first.signers[1].sign("x", 0, b"").unwrap();
+    let signed = first.signers[1].sign("x", "", 0, b"").unwrap();
     assert!(signed.contains_key("x-crm-signature"));
     let headers: Vec<_> =
         first.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
@@ -294,8 +294,8 @@ fn wrong_files_get_one_sentence() {
             "8: `endpoint.signature` names \"twnety\": did you mean `twenty`?",
         ),
         (
-            endpoint("signature = [\n\"twenty\",\n\"github\"]"),
-            "10: `endpoint.signature` names \"github\", which is not supported by this version of walhook: write \"standard\", \"twenty\" or \"none\"",
+            endpoint("signature = [\n\"twenty\",\n\"gihtub\"]"),
+            "10: `endpoint.signature` names \"gihtub\": did you mean `github`?",
         ),
         (
             endpoint("signature = \"twenty\""),
@@ -308,6 +308,42 @@ fn wrong_files_get_one_sentence() {
         (
             endpoint("signature_header_prefix = \"X\""),
             "8: `endpoint.signature_header_prefix` has no effect without signature = [\"twenty\"]: remove it, or add the scheme",
+        ),
+        (
+            endpoint("signature_header = \"X\""),
+            "8: `endpoint.signature_header` has no effect without signature = [\"stripe\"]: remove it, or add the scheme",
+        ),
+        (
+            endpoint("signature = [\"stripe\"]\nsignature_header = \"webhook-signature\""),
+            "9: `endpoint.signature_header` cannot be used: \"webhook-signature\" is a header of the scheme `standard`; choose another name",
+        ),
+        (
+            endpoint("signature = [\"stripe\"]\nsignature_header = \"Host\""),
+            "9: `endpoint.signature_header` names the header host, which walhook writes for something else: choose another name",
+        ),
+        (
+            endpoint(
+                "signature = [\"stripe\", \"twenty\"]\nsignature_header_prefix = \"X\"\nsignature_header = \"X-Signature\"",
+            ),
+            "10: `endpoint.signature_header` names the header x-signature, which walhook writes for something else: choose another name",
+        ),
+        (
+            endpoint("signature = [\"standard\", \"github\"]\nsecret = \"hunter2\""),
+            "9: `endpoint.secret` holds nothing that the scheme standard can sign with: add a whsec_… or whsk_… secret (`walhook secret --scheme standard` generates one), or take \"standard\" out of `signature`",
+        ),
+        (
+            endpoint(
+                "signature = [\"standard\", \"github\"]\nsecrets = [\n\"${CRM_SECRET}\",\n\"whsk_hunter2\"]",
+            ),
+            "11: `endpoint.secrets` cannot be used: secret 2 is fit for none of the schemes standard, github; remove or replace it",
+        ),
+        (
+            endpoint("secrets = [\n\"${CRM_SECRET}\",\n\"whsec_hunter2\"]"),
+            "10: `endpoint.secrets` cannot be used: secret 2 ",
+        ),
+        (
+            endpoint("signature = [\"stripe\"]\nheaders = { Stripe-Signature = \"x\" }"),
+            "9: `endpoint.headers.Stripe-Signature` is written by walhook itself: remove it",
         ),
         (endpoint("events = []"), "8: `endpoint.events` cannot be used: "),
         (endpoint("events = [\"person.*\",\n\"\"]"), "9: `endpoint.events` cannot be used: "),
@@ -396,8 +432,36 @@ fn wrong_files_get_one_sentence() {
             "8: `endpoint.start` is an event's id, which is not supported by this version of walhook: write \"now\" or \"earliest\"",
         ),
         (
-            endpoint("template = \"x\""),
-            "8: `endpoint.template` is not supported by this version of walhook: remove it",
+            endpoint("format = \"cloudevent\""),
+            "8: `endpoint.format` is \"cloudevent\": did you mean `cloudevents`?",
+        ),
+        (
+            endpoint("format = \"twenty\"\ntemplate = \"{{ data }}\""),
+            "9: `endpoint.template` stands beside `format`: keep one of the two",
+        ),
+        (
+            endpoint("content_type = \"text/plain\""),
+            "8: `endpoint.content_type` has no effect without a `template`: remove it, or add one",
+        ),
+        (
+            endpoint("template = \"{{ data }}\"\ncontent_type = \"text\""),
+            "9: `endpoint.content_type` is no media type: write one such as \"application/json\"",
+        ),
+        (
+            endpoint("template = \"missing.j2\""),
+            "8: `endpoint.template` names the file conf/missing.j2, which cannot be read: ",
+        ),
+        (
+            endpoint("template = \"{{ data.id }\""),
+            "8: `endpoint.template` has an error in line 1: syntax error: ",
+        ),
+        (
+            endpoint("template = '''{{ data.id }}\n{{ dat.name }}'''"),
+            "8: `endpoint.template` has an error in line 2: there is no dat: what can stand here is id, event, timestamp, data, previous, updatedFields, unchanged, source",
+        ),
+        (
+            endpoint("template = \"{% if event == 'a' %}{{ data.id | shout }}{% endif %}\""),
+            "8: `endpoint.template` has an error in line 1: there is no filter shout",
         ),
         (
             rest("[[endpoint]]\nurl = \"https://example.com\"\nsecret = \"${CRM_SECRET}\""),
@@ -510,6 +574,80 @@ fn secrets_and_urls_come_from_files_beside_the_configuration() {
 }
 
 mod pace;
+
+#[test]
+fn each_scheme_takes_the_secrets_it_can_sign_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = crate::delivery::signature::generate_key_pair().unwrap();
+    let key = secrecy::ExposeSecret::expose_secret(&key.signing).to_owned();
+    std::fs::write(folder.path().join("secrets"), format!("{key}\n{SECRET}\n\ntext\n")).unwrap();
+    let path = folder.path().join("walhook.toml");
+    let text = "[source]\nurl = 'postgres://ann@h/crm'\n[[table]]\nname = 'a'\n[[endpoint]]\n\
+                url = 'http://h'\nsecret_file = 'secrets'\n\
+                signature = ['standard', 'twenty', 'stripe', 'github']\nsignature_header = 'X-Pay'";
+    std::fs::write(&path, text).unwrap();
+    let config = Config::load(&path, Needs::Everything).unwrap();
+    let signers = &config.endpoints[0].signers;
+    let signed = |place: usize| signers[place].sign("evt_1", "a.created", 1_000, b"{}").unwrap();
+    let standard = signed(0)["webhook-signature"].to_str().unwrap().to_owned();
+    let versions: Vec<_> =
+        standard.split(' ').map(|entry| entry.split_once(',').unwrap().0).collect();
+    assert_eq!(versions, ["v1a", "v1"]);
+    assert_eq!(signed(2)["x-pay"].to_str().unwrap().matches("v1=").count(), 2);
+    for (place, scheme) in [(1, Scheme::Twenty), (3, Scheme::Github)] {
+        let alone = crate::delivery::Signer::new(scheme, &[SECRET.into()]).unwrap();
+        alone.verify(&signed(place), b"{}", 1_000, None).unwrap();
+    }
+}
+
+#[test]
+fn formats_and_templates_are_built() {
+    let format =
+        |endpoint: &str| parse(&file("", "", endpoint, "")).unwrap().endpoints.remove(0).format;
+    assert_eq!(format("").name(), "walhook");
+    for name in crate::event::Format::NAMES {
+        assert_eq!(format(&format!("format = {name:?}")).name(), name);
+    }
+    let twenty = format("url = \"https://example.com/t0ken\"\nformat = \"twenty\"");
+    assert!(!format!("{twenty:?}").contains("t0ken"));
+    let inline =
+        format("template = '{\"a\": {{ data.t0ken }}}'\ncontent_type = 'application/json'");
+    let shown = format!("{inline:?}");
+    assert!(shown.contains("application/json") && !shown.contains("t0ken"), "{shown}");
+}
+
+#[test]
+fn templates_lie_beside_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("walhook.toml");
+    let text = "[source]\nurl = 'postgres://ann@h/crm'\n[[table]]\nname = 'a'\n[[endpoint]]\n\
+                url = 'http://h'\nsignature = ['none']\ntemplate = 'slack.json.j2'";
+    std::fs::write(&path, text).unwrap();
+    let template = folder.path().join("slack.json.j2");
+    std::fs::write(&template, "{\"text\": {{ data.name }}}").unwrap();
+    let config = Config::load(&path, Needs::Everything).unwrap();
+    assert_eq!(config.endpoints[0].format.name(), "template");
+    assert!(format!("{:?}", config.endpoints[0].format).contains("slack.json.j2"));
+    for (text, sentence) in [
+        (
+            "{\"text\": {{ data.name }},\n}",
+            "names slack.json.j2, which makes no JSON of a sample event: look for a comma too many or too few, or a quote that is missing",
+        ),
+        (
+            "{\"text\":\n\n {{ data.name | upper(1, 2) }}}",
+            "names slack.json.j2, which has an error in line 3: too many arguments",
+        ),
+        (
+            "{% include 'passwd' %}",
+            "names slack.json.j2, which has an error in line 1: syntax error: unknown statement include",
+        ),
+    ] {
+        std::fs::write(&template, text).unwrap();
+        let error = Config::load(&path, Needs::Everything).unwrap_err();
+        assert_eq!(error.line(), Some(8));
+        assert!(error.to_string().ends_with(&format!("`endpoint.template` {sentence}")), "{error}");
+    }
+}
 
 mod flags {
     use clap::Parser;

@@ -24,4 +24,5 @@ mod shutdown;
 mod standby;
 mod tables;
 mod tpcb;
+mod verifiers;
 mod versions;
