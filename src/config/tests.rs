@@ -111,6 +111,7 @@ fn everything_that_is_written_counts() {
         signature = ["standard", "twenty"]
         signature_header_prefix = "X-Crm"
         headers = { Authorization = "Bearer ${TOKEN}", X-Z = "1", X-A = "2" }
+        when = "data.status == 'active' && 'email' in updatedFields"
         ordering = "none"
         concurrency = "${WORKERS}"
         timeout = "2s"
@@ -141,6 +142,7 @@ fn everything_that_is_written_counts() {
     assert_eq!(records(&config), ["crm.\"old.people\"=person", "public.notes=notes"]);
     let first = &config.endpoints[0];
     assert!(first.filter.matches("note.deleted") && !first.filter.matches("note.created"));
+    assert!(first.when.is_some() && config.endpoints[1].when.is_none());
     let schemes: Vec<_> = first.signers.iter().map(|signer| signer.scheme()).collect();
     assert_eq!(schemes, [Scheme::Standard, Scheme::Twenty]);
     let signed = first.signers[1].sign("x", "", 0, b"").unwrap();
@@ -345,6 +347,11 @@ fn wrong_files_get_one_sentence() {
             endpoint("signature = [\"stripe\"]\nheaders = { Stripe-Signature = \"x\" }"),
             "9: `endpoint.headers.Stripe-Signature` is written by walhook itself: remove it",
         ),
+        (
+            endpoint("when = \"evnt == 'x'\""),
+            "8: `endpoint.when` cannot be used: names \"evnt\", which is not there: did you mean \"event\"? (character 1)",
+        ),
+        (endpoint("when = \"data.\""), "8: `endpoint.when` cannot be used: is no CEL: "),
         (endpoint("events = []"), "8: `endpoint.events` cannot be used: "),
         (endpoint("events = [\"person.*\",\n\"\"]"), "9: `endpoint.events` cannot be used: "),
         (

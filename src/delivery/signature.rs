@@ -83,15 +83,6 @@ impl Scheme {
     pub fn takes(self, secret: &SecretString) -> bool {
         SigningKey::new(self, secret, 0).is_ok()
     }
-
-    /// How many of its timestamp's units a second has; 0 where it has no timestamp.
-    pub(crate) fn timestamp_units(self) -> i64 {
-        match self {
-            Scheme::Standard | Scheme::Stripe => 1,
-            Scheme::Twenty => 1_000,
-            Scheme::Github => 0,
-        }
-    }
 }
 
 impl fmt::Display for Scheme {

@@ -198,7 +198,7 @@ impl<'a> Checker<'a> {
                 };
                 if fit { Ok(Type::Any) } else { Err(wrong(format!("takes [{right}] of {left}"))) }
             }
-            ("_?:_", [condition, one, other]) => {
+            ("_?_:_", [condition, one, other]) => {
                 if !condition.may_be(&[Type::Bool]) {
                     return Err(wrong(format!(
                         "has {condition} before ?, which asks for true or false"

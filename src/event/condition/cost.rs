@@ -86,7 +86,7 @@ impl<'a> Estimate<'a> {
                 }
                 match call.func_name.as_str() {
                     "_&&_" | "_||_" | "!_" | "@not_strictly_false" => (ns, SCALAR),
-                    "_?:_" => (ns, largest),
+                    "_?_:_" => (ns, largest),
                     "_[_]" => (ns + if path { 0.0 } else { sizes.ns() }, largest),
                     "_==_" | "_!=_" | "_<_" | "_<=_" | "_>_" | "_>=_" | "@in" | "size"
                     | "contains" | "startsWith" | "endsWith" => (ns + sizes.ns(), SCALAR),

@@ -72,7 +72,7 @@ fn expressions_judge_events() {
         ("data.tags[7] == 'x'", "EEE"),
         ("data.tags[0] == 'a'", "TEE"),
         ("type(data.age) == int", "TEE"),
-        ("data == 'plain'", "FFT"),
+        ("dyn(data) == 'plain'", "FFT"),
         ("(has(data.vip) ? data.vip : false)", "TFE"),
         ("{'a': 1}['a'] == 1", "TTT"),
         // What no number of CEL holds exactly is a text.
@@ -140,7 +140,7 @@ fn what_is_wrong_is_said_at_the_start() {
         ("event = 'x'", "is no CEL: "),
         ("event == 'x", "is no CEL: "),
         ("data.?x == 1", "is no CEL: "),
-        ("optional.none() == 1", "names \"optional\""),
+        ("optional.none() == 1", "calls \"none\", which is no function"),
         ("Foo{a: 1} == 1", "a part of CEL that conditions don't have"),
         ("event.matches(event)", "no literal text"),
         ("event.matches('(')", "it is no regular expression"),
@@ -242,8 +242,6 @@ fn nothing_takes_longer_than_the_budget() {
 fn expressions_that_only_grow_are_refused_at_once() {
     for text in [
         "(".repeat(2_000) + "true" + &")".repeat(2_000),
-        "!".repeat(4_001) + "true",
-        "-".repeat(4_001) + "1 == 1",
         "data".to_owned() + &".a".repeat(2_000) + " == 1",
         "data".to_owned() + &"[0]".repeat(1_300) + " == 1",
         vec!["1"; 2_000].join("+") + " == 1",
@@ -256,6 +254,9 @@ fn expressions_that_only_grow_are_refused_at_once() {
     ] {
         assert!(EventCondition::new(&text).is_err(), "{}…", &text[..20]);
     }
+    // The parser takes these for one.
+    assert_eq!(condition(&("!".repeat(4_001) + "true")).matches(CREATED.as_bytes()), Ok(false));
+    assert_eq!(condition(&("-".repeat(4_001) + "1 == 1")).matches(CREATED.as_bytes()), Ok(false));
     // Long is not deep.
     let wide = vec!["data.id == 1"; 250].join(" || ");
     assert!(condition(&wide).matches(CREATED.as_bytes()).is_ok());
