@@ -129,11 +129,16 @@ fn build(raw: RawEndpoint, directory: &Path) -> Result<EndpointOptions> {
         Some(start) => match start.value.as_str() {
             "now" => Start::Now,
             "earliest" => Start::Earliest,
-            id if id.starts_with("evt_") => {
-                let message = "is an event's id, which is not supported by this version of walhook: write \"now\" or \"earliest\"";
-                return Err(ConfigError::at(&start.place, message));
-            }
-            _ => return Err(not_one_of(start, &["now", "earliest"])),
+            id if id.starts_with("evt_") => match id.parse() {
+                Ok(id) => Start::AfterId(id),
+                Err(error) => {
+                    return Err(ConfigError::at(
+                        &start.place,
+                        format_args!("is {id:?}: {error}; copy it whole, or write \"earliest\""),
+                    ));
+                }
+            },
+            _ => return Err(not_one_of(start, &["now", "earliest", "evt_…"])),
         },
     };
     // Who writes a loopback address means it; a name that merely resolves to one is another thing.

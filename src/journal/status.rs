@@ -11,6 +11,7 @@ use crate::postgres::lsn::Lsn;
 use super::error::JournalError;
 use super::file;
 use super::model::{Checkpoint, Seq, SourceIdentity};
+use super::orders::{self, OrderResult};
 
 const HEAD: &str = "SELECT last_seq, system_identifier, database_oid, database, timeline, slot, \
     commit_lsn, ordinal, resume_lsn, durable_lsn FROM journal";
@@ -187,6 +188,14 @@ impl JournalReader {
                 endpoints,
             })
         })
+    }
+
+    /// What came of an order, once it is done.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub fn order(&self, id: i64) -> Result<Option<OrderResult>, JournalError> {
+        self.read(|db| orders::result(db, id))
     }
 
     /// The newest attempts, newest first, at most `limit`.
