@@ -183,7 +183,7 @@ impl<E: std::fmt::Display> std::fmt::Display for Holds<E> {
 }
 
 /// The error never shows the URL: its path and query are often secret.
-fn parse_url(text: &str) -> Result<Url, String> {
+pub(super) fn parse_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text.trim()).map_err(|error| {
         format!("is no URL ({error}): write one such as \"https://example.com/hooks\"")
     })?;
@@ -199,7 +199,7 @@ fn parse_url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-fn default_name(url: &Url) -> String {
+pub(super) fn default_name(url: &Url) -> String {
     let host = match url.host() {
         Some(Host::Ipv6(address)) => address.to_string(),
         Some(host) => host.to_string(),

@@ -16,6 +16,7 @@ mod append;
 mod deliveries;
 mod error;
 mod file;
+mod listing;
 mod model;
 mod orders;
 mod pace;
@@ -41,6 +42,9 @@ use crate::event::{EventId, Report};
 use crate::postgres::lsn::Lsn;
 
 pub use error::JournalError;
+pub use listing::{
+    DeliveryEntry, DeliveryFilter, DeliveryRow, DeliveryState, EventEntry, Standing,
+};
 pub use model::{
     Append, AttemptRecord, Checkpoint, Due, DueDelivery, EndpointId, EndpointState, JournalOptions,
     Listed, Outcome, OutcomeKind, Park, Replay, Seq, Settled, Settlement, SourceIdentity, Start,
