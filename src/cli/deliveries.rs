@@ -71,11 +71,11 @@ pub struct ChosenArgs {
     pub events: Vec<String>,
 
     /// Of events committed then or later
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TIME")]
     pub since: Option<When>,
 
     /// Of events committed then or earlier
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TIME")]
     pub until: Option<When>,
 
     /// All of them
@@ -99,11 +99,11 @@ pub struct ReplayArgs {
     pub endpoint: String,
 
     /// From this time or this event on, or `earliest`: from the oldest event that is kept
-    #[arg(long, value_name = "TIME|EVENT_ID|earliest", value_parser = point, required_unless_present = "stop", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TIME|EVENT_ID|earliest", value_parser = point, required_unless_present = "stop")]
     pub since: Option<Point>,
 
     /// Up to this time or this event [default: all that the endpoint was given]
-    #[arg(long, value_name = "TIME|EVENT_ID", value_parser = point, allow_hyphen_values = true)]
+    #[arg(long, value_name = "TIME|EVENT_ID", value_parser = point)]
     pub until: Option<Point>,
 
     /// Those with such names alone, such as `person.*,*.deleted`

@@ -32,11 +32,11 @@ pub struct ListArgs {
     pub events: Vec<String>,
 
     /// Of events committed then or later
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TIME")]
     pub since: Option<When>,
 
     /// Of events committed then or earlier
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TIME")]
     pub until: Option<When>,
 
     /// At most so many

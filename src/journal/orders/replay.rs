@@ -95,7 +95,8 @@ pub(super) fn begin(
         None => "",
     };
     Ok(format!(
-        "endpoint {name} gets those of {count} {events}{which} once more that it wants, from {}{disabled}{note}",
+        "endpoint {name} gets what it wants of {count} {events}{which} once more, from {} \
+         on{disabled}{note}",
         heading(db, first)?
     ))
 }
