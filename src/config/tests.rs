@@ -393,7 +393,7 @@ fn wrong_files_get_one_sentence() {
         ),
         (
             endpoint("start = \"evt_1\""),
-            "8: `endpoint.start` is \"evt_1\": not an event id: evt_ and 32 of the digits",
+            "8: `endpoint.start` is \"evt_1\": not an event id: evt_ and 32 of the digits 0-9, a-z without i, l, o, u; copy it whole, or write \"earliest\"",
         ),
         (
             endpoint("template = \"x\""),
