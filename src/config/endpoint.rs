@@ -136,11 +136,16 @@ fn build(raw: RawEndpoint, directory: &Path) -> Result<EndpointOptions> {
         Some(start) => match start.value.as_str() {
             "now" => Start::Now,
             "earliest" => Start::Earliest,
-            id if id.starts_with("evt_") => {
-                let message = "is an event's id, which is not supported by this version of walhook: write \"now\" or \"earliest\"";
-                return Err(ConfigError::at(&start.place, message));
-            }
-            _ => return Err(not_one_of(start, &["now", "earliest"])),
+            id if id.starts_with("evt_") => match id.parse() {
+                Ok(id) => Start::AfterId(id),
+                Err(error) => {
+                    return Err(ConfigError::at(
+                        &start.place,
+                        format_args!("is {id:?}: {error}; copy it whole, or write \"earliest\""),
+                    ));
+                }
+            },
+            _ => return Err(not_one_of(start, &["now", "earliest", "evt_…"])),
         },
     };
     // Who writes a loopback address means it; a name that merely resolves to one is another thing.
@@ -186,7 +191,7 @@ impl<E: std::fmt::Display> std::fmt::Display for Holds<E> {
 }
 
 /// The error never shows the URL: its path and query are often secret.
-fn parse_url(text: &str) -> Result<Url, String> {
+pub(super) fn parse_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text.trim()).map_err(|error| {
         format!("is no URL ({error}): write one such as \"https://example.com/hooks\"")
     })?;
@@ -202,7 +207,7 @@ fn parse_url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-fn default_name(url: &Url) -> String {
+pub(super) fn default_name(url: &Url) -> String {
     let host = match url.host() {
         Some(Host::Ipv6(address)) => address.to_string(),
         Some(host) => host.to_string(),

@@ -432,11 +432,11 @@ fn wrong_files_get_one_sentence() {
         ),
         (
             endpoint("start = \"later\""),
-            "8: `endpoint.start` is \"later\": write \"now\" or \"earliest\"",
+            "8: `endpoint.start` is \"later\": write \"now\" or \"earliest\" or \"evt_…\"",
         ),
         (
             endpoint("start = \"evt_1\""),
-            "8: `endpoint.start` is an event's id, which is not supported by this version of walhook: write \"now\" or \"earliest\"",
+            "8: `endpoint.start` is \"evt_1\": not an event id: evt_ and 32 of the digits 0-9, a-z without i, l, o, u; copy it whole, or write \"earliest\"",
         ),
         (
             endpoint("format = \"cloudevent\""),

@@ -55,7 +55,15 @@ impl DeliveryError {
 
     /// The endpoint's options are wrong: starting again will not help.
     pub fn is_configuration(&self) -> bool {
-        !matches!(self.kind, Kind::Journal(_))
+        match &self.kind {
+            Kind::Journal(error) => error.is_unknown_start(),
+            _ => true,
+        }
+    }
+
+    /// Trying again later can help.
+    pub fn is_retryable(&self) -> bool {
+        matches!(&self.kind, Kind::Journal(error) if error.is_retryable())
     }
 }
 

@@ -16,7 +16,9 @@ mod append;
 mod deliveries;
 mod error;
 mod file;
+mod listing;
 mod model;
+mod orders;
 mod pace;
 mod prune;
 mod queue;
@@ -40,9 +42,15 @@ use crate::event::{EventId, Report};
 use crate::postgres::lsn::Lsn;
 
 pub use error::JournalError;
+pub use listing::{
+    DeliveryEntry, DeliveryFilter, DeliveryRow, DeliveryState, EventEntry, Standing,
+};
 pub use model::{
     Append, AttemptRecord, Checkpoint, Due, DueDelivery, EndpointId, EndpointState, JournalOptions,
     Listed, Outcome, OutcomeKind, Park, Replay, Seq, Settled, Settlement, SourceIdentity, Start,
+};
+pub use orders::{
+    Chosen, Order, OrderProgress, OrderResult, OrderStep, Point, Wish, give as give_order,
 };
 pub use status::{
     AttemptEntry, DeadDelivery, EndpointStatus, EventsStatus, JournalReader, JournalStatus,
@@ -296,6 +304,48 @@ impl Journal {
     /// The file could not be read.
     pub async fn find_event(&self, id: EventId) -> Result<Option<Seq>, JournalError> {
         self.reads.run(move |db| db.find(id)).await
+    }
+
+    /// The orders that wait to be carried out, in the order they were given. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub async fn orders(&self) -> Result<Vec<Order>, JournalError> {
+        self.reads.run(|db| db.orders()).await
+    }
+
+    /// The endpoints an order is to be carried out for, by name: the one it names, or all that have
+    /// dead deliveries. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub async fn order_endpoints(&self, wish: &Wish) -> Result<Vec<String>, JournalError> {
+        let wish = wish.clone();
+        self.reads.run(move |db| db.order_endpoints(&wish)).await
+    }
+
+    /// Carries out a part of an order; to be called again with what it returns until that is
+    /// [done](OrderProgress::done). Meanwhile no dispatcher may be at work for the endpoint, if the
+    /// order [concerns it](Wish::concerns_dispatcher).
+    ///
+    /// # Errors
+    /// It could not be written, or the journal is closed.
+    pub async fn carry_out(&self, step: OrderStep) -> Result<OrderProgress, JournalError> {
+        self.ask(|reply| Command::Order(Box::new(step), reply)).await
+    }
+
+    /// Notes what came of an order, other than by carrying it out.
+    ///
+    /// # Errors
+    /// It could not be written, or the journal is closed.
+    pub async fn finish_order(
+        &self,
+        order: i64,
+        sentence: &str,
+        failed: bool,
+    ) -> Result<(), JournalError> {
+        let sentence = sentence.to_owned();
+        self.ask(|reply| Command::FinishOrder(order, sentence, failed, reply)).await
     }
 
     async fn ask<T>(&self, make: impl FnOnce(Reply<T>) -> Command) -> Result<T, JournalError> {

@@ -14,7 +14,9 @@ const USED_BYTES: &str = "SELECT (page_count - freelist_count) * page_size \
     FROM pragma_page_count, pragma_freelist_count, pragma_page_size";
 const DELETE_EVENTS: &str = "DELETE FROM events WHERE seq >= ?1 AND seq <= ?2";
 const DELETE_SEGMENTS: &str = "DELETE FROM segments WHERE first_seq < ?1 AND last_seq < ?1";
-const ENDPOINTS: &str = "SELECT endpoint, cursor FROM endpoints";
+// What a replay sends once more was delivered before: it is not lost when it goes.
+const ENDPOINTS: &str =
+    "SELECT endpoint, max(cursor, coalesce(replay_until, cursor)) FROM endpoints";
 const PARKED: &str = "SELECT seq, state, lane_1, lane_2 FROM deliveries \
     WHERE endpoint = ?1 AND seq <= ?2 ORDER BY seq";
 const ADD_DROPPED: &str = "UPDATE endpoints SET dropped = dropped + ?2 WHERE endpoint = ?1";

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::error::JournalError;
 use super::model::{Append, EndpointId, EndpointState, Settled, Settlement, SourceIdentity, Start};
+use super::orders::{OrderProgress, OrderStep};
 
 /// Bytes of events that may wait for the writer.
 const QUEUED_BYTES: usize = 8 << 20;
@@ -20,6 +21,10 @@ pub(super) enum Command {
     Register(String, Start, Reply<EndpointState>),
     SetDisabled(EndpointId, Option<String>, Reply<()>),
     SetIdentity(SourceIdentity, Reply<()>),
+    /// A part of what a person asked for.
+    Order(Box<OrderStep>, Reply<OrderProgress>),
+    /// What came of an order in a sentence, and whether it failed.
+    FinishOrder(i64, String, bool, Reply<()>),
     /// Answered when all appends up to this number are durable.
     MakeDurable(u64, Reply<()>),
     /// Any statement, to provoke failures.

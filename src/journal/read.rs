@@ -14,6 +14,7 @@ use super::deliveries::lanes_of;
 use super::error::JournalError;
 use super::file;
 use super::model::{Due, DueDelivery, EndpointId, Seq};
+use super::orders::{self, Order, Wish};
 use super::status::count;
 use super::stored::{StoredBatch, StoredEvent};
 
@@ -197,25 +198,40 @@ impl ReadConnection {
         Ok(due)
     }
 
-    /// The number of the event with this id, by way of the segments that may hold it.
+    /// See [`find`].
     pub(super) fn find(&mut self, id: EventId) -> rusqlite::Result<Option<Seq>> {
-        let id = &id.as_bytes()[..];
-        let mut ranges = vec![];
-        let last: i64 = self.db.prepare_cached(LAST_SUMMARISED)?.query_row((), |row| row.get(0))?;
-        ranges.push((last + 1, i64::MAX));
-        let mut segments = self.db.prepare_cached(SEGMENTS_OF_ID)?;
-        for range in segments.query_map([id], |row| Ok((row.get(0)?, row.get(1)?)))? {
-            ranges.push(range?);
-        }
-        let mut find = self.db.prepare_cached(FIND_ID)?;
-        for (first, last) in ranges {
-            let found = find.query_row(rusqlite::params![first, last, id], |row| row.get(0));
-            if let Some(seq) = found.optional()? {
-                return Ok(Some(Seq(seq)));
-            }
-        }
-        Ok(None)
+        find(&self.db, id)
     }
+
+    /// The orders that wait to be carried out.
+    pub(super) fn orders(&mut self) -> rusqlite::Result<Vec<Order>> {
+        orders::given(&self.db)
+    }
+
+    /// See [`Journal::order_endpoints`](super::Journal::order_endpoints).
+    pub(super) fn order_endpoints(&mut self, wish: &Wish) -> rusqlite::Result<Vec<String>> {
+        orders::endpoints_of(&self.db, wish)
+    }
+}
+
+/// The number of the event with this id, by way of the segments that may hold it.
+pub(super) fn find(db: &Connection, id: EventId) -> rusqlite::Result<Option<Seq>> {
+    let id = &id.as_bytes()[..];
+    let mut ranges = vec![];
+    let last: i64 = db.prepare_cached(LAST_SUMMARISED)?.query_row((), |row| row.get(0))?;
+    ranges.push((last + 1, i64::MAX));
+    let mut segments = db.prepare_cached(SEGMENTS_OF_ID)?;
+    for range in segments.query_map([id], |row| Ok((row.get(0)?, row.get(1)?)))? {
+        ranges.push(range?);
+    }
+    let mut find = db.prepare_cached(FIND_ID)?;
+    for (first, last) in ranges {
+        let found = find.query_row(rusqlite::params![first, last, id], |row| row.get(0));
+        if let Some(seq) = found.optional()? {
+            return Ok(Some(Seq(seq)));
+        }
+    }
+    Ok(None)
 }
 
 fn stored_event(

@@ -2,17 +2,22 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use crate::event::EventId;
+
 use super::append::Written;
 use super::deliveries::{Deliveries, LaneCounts, State};
 use super::model::{
     AttemptRecord, EndpointId, EndpointState, Listed, OutcomeKind, Seq, Settled, Settlement, Start,
 };
+use super::orders;
 use super::status::count;
 
 const FIND_ENDPOINT: &str = "SELECT endpoint, cursor, in_flight, disabled, sequence, failing_since_ms FROM endpoints \
     WHERE name = ?1";
 const INSERT_ENDPOINT: &str =
     "INSERT INTO endpoints (name, created_at_ms, cursor) VALUES (?1, ?2, ?3)";
+const LOSE_IN_FLIGHT: &str =
+    "UPDATE endpoints SET in_flight = ?2, dropped = dropped + ?3 WHERE endpoint = ?1";
 const SETTLE_ENDPOINT: &str = "UPDATE endpoints SET cursor = max(cursor, ?2), in_flight = ?3, \
     succeeded = succeeded + ?4, failed = failed + ?5, dropped = dropped + ?6, \
     last_success_at_ms = coalesce(max(last_success_at_ms, ?7), ?7, last_success_at_ms), \
@@ -187,6 +192,24 @@ impl From<StoredListed> for Listed {
     }
 }
 
+/// What `in_flight` holds, unless it cannot be read.
+pub(super) fn listed_of(in_flight: &str) -> Option<Vec<Listed>> {
+    let stored: Vec<StoredListed> = serde_json::from_str(in_flight).ok()?;
+    Some(stored.into_iter().map(Listed::from).collect())
+}
+
+/// Why an endpoint has no state.
+pub(super) enum Unregistered {
+    /// Its row makes no sense, in this way.
+    Damaged(String),
+    /// It is to start behind an event that the journal does not hold.
+    UnknownStart {
+        id: EventId,
+        /// The oldest event it does hold.
+        oldest: String,
+    },
+}
+
 /// The state of the endpoint of this name, which is made if there is none. The outer error is
 /// SQLite's; the inner one says what is wrong with the row.
 pub(super) fn register(
@@ -195,7 +218,7 @@ pub(super) fn register(
     name: &str,
     start: Start,
     now_ms: i64,
-) -> rusqlite::Result<Result<EndpointState, String>> {
+) -> rusqlite::Result<Result<EndpointState, Unregistered>> {
     let found = db
         .prepare_cached(FIND_ENDPOINT)?
         .query_row([name], |row| {
@@ -211,17 +234,39 @@ pub(super) fn register(
                 Start::Now => written.last_seq,
                 Start::Earliest => written.first_seq - 1,
                 Start::After(seq) => seq.0.clamp(written.first_seq - 1, written.last_seq),
+                Start::AfterId(id) => match orders::resolve_start(db, written, id)? {
+                    Ok(seq) => seq.0,
+                    Err(oldest) => return Ok(Err(Unregistered::UnknownStart { id, oldest })),
+                },
             };
             db.prepare_cached(INSERT_ENDPOINT)?.execute(params![name, now_ms, cursor])?;
             (db.last_insert_rowid(), cursor, "[]".to_owned(), None, 0, None)
         }
     };
-    let Ok(in_flight) = serde_json::from_str::<Vec<StoredListed>>(&in_flight) else {
-        return Ok(Err(format!("endpoint {name} has no readable list of events in flight")));
+    let Some(mut in_flight) = listed_of(&in_flight) else {
+        return Ok(Err(Unregistered::Damaged(format!(
+            "endpoint {name} has no readable list of events in flight"
+        ))));
     };
-    let mut in_flight: Vec<Listed> = in_flight.into_iter().map(Listed::from).collect();
+    let listed = in_flight.len();
     in_flight.retain(|listed| listed.seq.0 >= written.first_seq);
     in_flight.sort_unstable();
+    let lost = listed - in_flight.len();
+    if lost > 0 {
+        // Retention took them while no dispatcher was there to notice.
+        db.prepare_cached(LOSE_IN_FLIGHT)?.execute(params![
+            endpoint,
+            pairs(&in_flight),
+            i64::try_from(lost).unwrap_or(i64::MAX)
+        ])?;
+        tracing::warn!(
+            endpoint = name,
+            dropped = lost,
+            "events that were on their way when the endpoint was last served were dropped \
+             undelivered: they were older than journal.retain, or the journal larger than \
+             journal.max_size"
+        );
+    }
     let (mut waiting, mut blocked, mut dead) = (0, 0, 0);
     let mut states = db.prepare_cached(COUNT_STATES)?;
     let mut rows = states.query([endpoint])?;
@@ -249,7 +294,7 @@ pub(super) fn register(
         next_due_ms,
         disabled,
         failing_since_ms,
-        replay: None,
+        replay: orders::replay_of(db, endpoint, cursor)?,
     }))
 }
 

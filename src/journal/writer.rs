@@ -20,9 +20,10 @@ use super::file::Lock;
 use super::model::{
     Append, Checkpoint, EndpointId, EndpointState, JournalOptions, Seq, Settled, SourceIdentity,
 };
+use super::orders::{self, OrderProgress};
 use super::pace::Pace;
 use super::queue::{Command, Queue, Reply};
-use super::settle;
+use super::settle::{self, Unregistered};
 use super::stored::StoredBatch;
 use super::tail::Tail;
 
@@ -94,6 +95,7 @@ struct Retry {
 enum Answer {
     Settled(Settled),
     Registered(EndpointState),
+    Ordered(OrderProgress),
     Done,
     /// To be given once this many appends are durable.
     Durable(u64),
@@ -273,13 +275,28 @@ impl Writer {
             }
             Command::Register(name, start, _) => {
                 let state = settle::register(&self.db, &self.written, name, *start, now_ms)?;
-                state.map(Answer::Registered).map_err(|what| {
-                    Failure::Journal(JournalError::damaged(&self.options.path, what))
+                state.map(Answer::Registered).map_err(|why| {
+                    Failure::Journal(match why {
+                        Unregistered::Damaged(what) => {
+                            JournalError::damaged(&self.options.path, what)
+                        }
+                        Unregistered::UnknownStart { id, oldest } => {
+                            JournalError::unknown_start(id, oldest)
+                        }
+                    })
                 })
             }
             Command::SetDisabled(endpoint, reason, _) => {
                 let found = settle::set_disabled(&self.db, *endpoint, reason.as_deref())?;
                 if found { Ok(Answer::Done) } else { Err(unknown(*endpoint)) }
+            }
+            Command::Order(step, _) => {
+                let Writer { db, counts, written, .. } = self;
+                Ok(Answer::Ordered(orders::carry_out(db, counts, written, step, now_ms)?))
+            }
+            Command::FinishOrder(order, sentence, failed, _) => {
+                orders::finish(&self.db, *order, sentence, *failed, now_ms)?;
+                Ok(Answer::Done)
             }
             Command::SetIdentity(identity, _) => {
                 self.db.prepare_cached(SET_IDENTITY)?.execute(rusqlite::params![
@@ -338,6 +355,12 @@ impl Writer {
             (Command::Register(_, _, reply), answer) => {
                 let _ = reply.send(Err(answer.err().unwrap_or_else(JournalError::closed)));
             }
+            (Command::Order(_, reply), Ok(Answer::Ordered(progress))) => {
+                let _ = reply.send(Ok(progress));
+            }
+            (Command::Order(_, reply), answer) => {
+                let _ = reply.send(Err(answer.err().unwrap_or_else(JournalError::closed)));
+            }
             (Command::SetIdentity(identity, reply), Ok(Answer::Durable(after))) => {
                 self.shared.known().identity = Some(identity);
                 self.flushes_wanted.push((after, reply));
@@ -347,6 +370,7 @@ impl Writer {
             }
             (
                 Command::SetDisabled(_, _, reply)
+                | Command::FinishOrder(_, _, _, reply)
                 | Command::SetIdentity(_, reply)
                 | Command::MakeDurable(_, reply),
                 answer,

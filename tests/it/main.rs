@@ -6,6 +6,7 @@ mod cli_plain;
 mod commands;
 mod crash;
 mod data;
+mod deliveries;
 mod demo;
 mod encodings;
 mod harness;

@@ -3,6 +3,7 @@
 mod crash;
 mod flow;
 mod model;
+mod orders;
 mod refusal;
 mod retention;
 
