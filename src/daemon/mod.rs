@@ -5,6 +5,7 @@
 //! (capture, and new attempts), then lets what is in flight finish, and last closes the journal.
 
 mod error;
+mod lag;
 mod prepare;
 mod reload;
 mod sink;
@@ -29,8 +30,10 @@ use crate::capture::{
 };
 use crate::config::{Config, SourceConfig};
 use crate::delivery::{DeliveryError, Dispatcher, EndpointOptions};
+use crate::event::{EventFilter, is_report};
 use crate::journal::{Journal, JournalOptions, JournalWriter};
 
+use lag::LagWatch;
 use reload::Fixed;
 use sink::{JournalSink, RulesParts};
 use tables::Tables;
@@ -84,11 +87,16 @@ pub async fn run(
     );
     let (fixed, tables) = (Fixed::of(&config), Arc::new(Tables::new(config.tables)));
     enable(&options.enable, &config.endpoints, &journal).await?;
+    journal.want_reports(config.endpoints.iter().any(|e| wants_reports(&e.filter)));
+    journal.set_filters(
+        config.endpoints.iter().map(|e| (e.name.clone(), e.filter.clone())).collect(),
+    );
     let dispatchers = Dispatchers::start(config.endpoints, &journal).await?;
     let capture = start_capture(&config.source, &tables, options.accept_gap, &journal)?;
     let progress = Arc::clone(&capture.progress);
+    let lag = LagWatch::new(&config.source, journal.clone());
     let watcher = Watcher::new(config.source, tables, fixed, progress);
-    let watcher = tokio::spawn(watcher.run(options.reload));
+    let watcher = tokio::spawn(watcher.run(options.reload, lag));
     let ended = Running { journal, capture, dispatchers, writer, grace }.until_stopped(stop).await;
     watcher.abort();
     ended
@@ -235,6 +243,11 @@ async fn enable(
         }
     }
     Ok(())
+}
+
+/// Whether an endpoint gets events about walhook itself: only those do that name them.
+fn wants_reports(filter: &EventFilter) -> bool {
+    filter.patterns().any(is_report)
 }
 
 /// Where the journal says the last run stopped; nothing for a new journal.
