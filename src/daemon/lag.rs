@@ -115,7 +115,8 @@ fn danger_bytes(slot: &SlotInfo) -> Option<u64> {
 
 /// Whether that is to be said: an episode begins or ends.
 fn turn(lagging: bool, retained_bytes: u64, limit_bytes: u64) -> Option<Turn> {
-    let well = u128::from(retained_bytes) * 100 < u128::from(limit_bytes) * u128::from(WELL_PERCENT);
+    let well =
+        u128::from(retained_bytes) * 100 < u128::from(limit_bytes) * u128::from(WELL_PERCENT);
     let turned = if lagging { well } else { retained_bytes > limit_bytes };
     turned.then_some(Turn { retained_bytes, limit_bytes, recovered: lagging })
 }

@@ -88,9 +88,8 @@ pub async fn run(
     let (fixed, tables) = (Fixed::of(&config), Arc::new(Tables::new(config.tables)));
     enable(&options.enable, &config.endpoints, &journal).await?;
     journal.want_reports(config.endpoints.iter().any(|e| wants_reports(&e.filter)));
-    journal.set_filters(
-        config.endpoints.iter().map(|e| (e.name.clone(), e.filter.clone())).collect(),
-    );
+    journal
+        .set_filters(config.endpoints.iter().map(|e| (e.name.clone(), e.filter.clone())).collect());
     let dispatchers = Dispatchers::start(config.endpoints, &journal).await?;
     let capture = start_capture(&config.source, &tables, options.accept_gap, &journal)?;
     let progress = Arc::clone(&capture.progress);

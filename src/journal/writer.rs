@@ -166,6 +166,7 @@ impl Writer {
     }
 
     fn work(&mut self) -> Result<(), JournalError> {
+        let mut said_all = false;
         loop {
             let want_events = !self.has_pending();
             self.shared.queue.wait(self.wake_at(), want_events);
@@ -182,7 +183,10 @@ impl Writer {
             self.prune_if_due()?;
             self.pace.cycle_ended(Instant::now());
             if work.stopping && work.last && !self.has_pending() {
-                self.losses.say_all(&self.shared);
+                if !std::mem::replace(&mut said_all, true) {
+                    self.losses.say_all(&self.shared);
+                    continue;
+                }
                 return Ok(());
             }
             if work.stopping
@@ -253,7 +257,9 @@ impl Writer {
                     self.reports = reports;
                     return self.failed(error);
                 }
-                Err(error) => warn!(%error, "walhook.* events cannot be written: they are not sent"),
+                Err(error) => {
+                    warn!(%error, "walhook.* events cannot be written: they are not sent")
+                }
             }
         }
         Ok(())

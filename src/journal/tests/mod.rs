@@ -4,6 +4,7 @@ mod crash;
 mod flow;
 mod model;
 mod refusal;
+mod reports;
 mod retention;
 
 use std::path::PathBuf;
