@@ -141,7 +141,10 @@ fn source(mut section: Section<'_>) -> Result<RawSource> {
             "a size in quotes, such as \"1GiB\", or \"never\"",
             |text| match text.trim() {
                 "0" | "never" => Ok(None),
-                size => parse_size(size).map(|bytes| (bytes > 0).then_some(bytes)),
+                size => match parse_size(size) {
+                    Ok(bytes) => Ok((bytes > 0).then_some(bytes)),
+                    Err(why) => Err(format!("{why}, or \"never\"")),
+                },
             },
         )?,
     };

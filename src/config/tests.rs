@@ -233,7 +233,7 @@ fn wrong_files_get_one_sentence() {
         ),
         (
             source("lag_warning = \"much\""),
-            "2: `source.lag_warning` is \"much\", which is no size: write a whole number with a unit",
+            "2: `source.lag_warning` is \"much\", which is no size: write a whole number with a unit (B, kB, MB, GB, TB, KiB, MiB, GiB, TiB), such as \"512MiB\", or \"never\"",
         ),
         (
             source("lag_warning = 1024"),
