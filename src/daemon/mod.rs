@@ -70,6 +70,10 @@ pub async fn run(
         max_size_bytes: config.journal.max_size_bytes,
         ..JournalOptions::new(&config.journal.path)
     })?;
+    // At once, for retention may be at work already.
+    let filters = config.endpoints.iter().map(|e| (e.name.clone(), e.filter.clone()));
+    journal.set_filters(filters.collect());
+    journal.want_reports(config.endpoints.iter().any(|e| wants_reports(&e.filter)));
     if config.source.create && journal.checkpoint().is_none() {
         let mut stopped = stop.clone();
         tokio::select! {
@@ -87,9 +91,6 @@ pub async fn run(
     );
     let (fixed, tables) = (Fixed::of(&config), Arc::new(Tables::new(config.tables)));
     enable(&options.enable, &config.endpoints, &journal).await?;
-    journal.want_reports(config.endpoints.iter().any(|e| wants_reports(&e.filter)));
-    journal
-        .set_filters(config.endpoints.iter().map(|e| (e.name.clone(), e.filter.clone())).collect());
     let dispatchers = Dispatchers::start(config.endpoints, &journal).await?;
     let capture = start_capture(&config.source, &tables, options.accept_gap, &journal)?;
     let progress = Arc::clone(&capture.progress);
