@@ -16,8 +16,9 @@ async fn told(database: Database) -> Fixture {
     Fixture { workspace, ..fixture }
 }
 
-fn add(fixture: Fixture, name: &str, more: &str) -> Fixture {
-    let url = fixture.receiver.url(&format!("/{name}"));
+/// One more endpoint. One that fails is at a receiver of its own, so that nobody else's host suffers.
+fn add(fixture: Fixture, receiver: &Receiver, name: &str, more: &str) -> Fixture {
+    let url = receiver.url(&format!("/{name}"));
     let workspace = fixture.workspace.endpoint(name, &url, more);
     Fixture { workspace, ..fixture }
 }
@@ -41,13 +42,10 @@ fn names(receiver: &Receiver, path: &str) -> Vec<String> {
 #[ignore = "the dispatcher makes no reports yet"]
 async fn a_disabled_endpoint_and_a_dead_delivery_are_told_to_who_asked() {
     let fixture = told(Database::create().await).await;
-    let fixture = add(fixture, "gone", "");
-    let fixture = add(fixture, "failing", "retry = { schedule = ['50ms'], jitter = 0 }");
-    fixture.receiver.answer(|request| match &*request.path {
-        "/gone" => Answer::Status(410),
-        "/failing" => Answer::Status(500),
-        _ => Answer::Status(200),
-    });
+    let bad = Receiver::start().await;
+    let fixture = add(fixture, &bad, "gone", "");
+    let fixture = add(fixture, &bad, "failing", "retry = { schedule = ['50ms'], jitter = 0 }");
+    bad.answer(|request| Answer::Status(if request.path == "/gone" { 410 } else { 500 }));
     let daemon = fixture.start().await;
     fixture.insert("Ada").await;
 
@@ -57,7 +55,7 @@ async fn a_disabled_endpoint_and_a_dead_delivery_are_told_to_who_asked() {
     let source = serde_json::json!({"database": fixture.database.name(), "capture": "walhook"});
     assert_eq!(disabled["source"], source);
     let dead = report(&fixture.receiver, "walhook.delivery.dead", |_| true).await;
-    let failed = fixture.receiver.requests_to("/failing")[0].json();
+    let failed = bad.requests_to("/failing")[0].json();
     assert_eq!(dead["data"]["endpoint"], "failing");
     assert_eq!(dead["data"]["attempts"], 2);
     assert_eq!(dead["data"]["event"]["id"], failed["id"]);
@@ -71,23 +69,21 @@ async fn a_disabled_endpoint_and_a_dead_delivery_are_told_to_who_asked() {
     .await;
     daemon.stop().await;
     assert_eq!(names(&fixture.receiver, "/"), ["person.created", "person.created"]);
-    assert!(names(&fixture.receiver, "/failing").iter().all(|name| name == "person.created"));
+    assert!(names(&bad, "/failing").iter().all(|name| name == "person.created"));
     fixture.receiver.assert_all_signed();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "the dispatcher makes no reports yet"]
 async fn an_endpoint_that_fails_and_recovers_is_told() {
-    let fixture = add(told(Database::create().await).await, "failing", "");
-    fixture.receiver.answer(|request| match &*request.path {
-        "/failing" => Answer::Status(503),
-        _ => Answer::Status(200),
-    });
+    let bad = Receiver::start().await;
+    let fixture = add(told(Database::create().await).await, &bad, "failing", "");
+    bad.answer(|_| Answer::Status(500));
     let daemon = fixture.start().await;
     fixture.insert("Ada").await;
     let failing = report(&fixture.receiver, "walhook.endpoint.failing", |_| true).await;
     assert_eq!(failing["data"]["endpoint"], "failing");
-    fixture.receiver.answer(|_| Answer::Status(200));
+    bad.answer(|_| Answer::Status(200));
     let recovered = report(&fixture.receiver, "walhook.endpoint.recovered", |_| true).await;
     assert_eq!(recovered["data"]["endpoint"], "failing");
     assert_eq!(recovered["data"]["since"], failing["data"]["since"]);
@@ -102,12 +98,11 @@ async fn an_endpoint_that_fails_and_recovers_is_told() {
 async fn a_report_that_dies_begets_none() {
     let fixture = Fixture::new().await;
     let more = format!("{OPS}\nretry = {{ schedule = ['50ms'], jitter = 0 }}");
-    let fixture = add(fixture, "ops", &more);
-    let fixture = add(fixture, "failing", "retry = { schedule = ['50ms'], jitter = 0 }");
-    fixture.receiver.answer(|request| match &*request.path {
-        "/ops" | "/failing" => Answer::Status(500),
-        _ => Answer::Status(200),
-    });
+    let (ops, bad) = (Receiver::start().await, Receiver::start().await);
+    let fixture = add(fixture, &ops, "ops", &more);
+    let fixture = add(fixture, &bad, "failing", "retry = { schedule = ['50ms'], jitter = 0 }");
+    ops.answer(|_| Answer::Status(500));
+    bad.answer(|_| Answer::Status(500));
     let daemon = fixture.start().await;
     fixture.insert("Ada").await;
     let dead = |endpoint: &'static str| {
@@ -122,7 +117,7 @@ async fn a_report_that_dies_begets_none() {
     };
     eventually(PATIENCE, "the report is dead", dead("ops")).await;
     daemon.stop().await;
-    let reports = names(&fixture.receiver, "/ops");
+    let reports = names(&ops, "/ops");
     let dead = reports.iter().filter(|name| *name == "walhook.delivery.dead").count();
     assert_eq!(dead, 2, "one, tried twice: {reports:?}");
 }
@@ -163,14 +158,12 @@ async fn log_that_the_server_keeps_is_told_and_that_it_is_gone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn events_that_retention_takes_are_a_gap() {
     let fixture = told(Database::create().await).await;
-    let fixture = add(fixture, "gone", "");
-    let fixture = add(fixture, "indifferent", "events = ['company.*']");
+    let bad = Receiver::start().await;
+    bad.answer(|_| Answer::Status(410));
+    let fixture = add(fixture, &bad, "gone", "");
+    let fixture = add(fixture, &bad, "indifferent", "events = ['company.*']");
     let workspace = fixture.workspace.toml("[journal]\nretain = '2s'");
     let fixture = Fixture { workspace, ..fixture };
-    fixture.receiver.answer(|request| match &*request.path {
-        "/gone" | "/indifferent" => Answer::Status(410),
-        _ => Answer::Status(200),
-    });
     let daemon = fixture.start().await;
     fixture
         .database
