@@ -142,7 +142,7 @@ async fn log_that_the_server_keeps_is_told_and_that_it_is_gone() {
     daemon.says("keeps much log for the slot", PATIENCE).await;
 
     open.batch_execute("commit").await.unwrap();
-    let recovered = eventually(PATIENCE, "the log is gone", async || {
+    let recovered = eventually(2 * PATIENCE, "the log is gone", async || {
         // Lets the server notice that nothing is open any more.
         fixture.database.execute("checkpoint").await;
         let events = fixture.receiver.requests_to("/ops").into_iter().map(|r| r.json());
