@@ -54,6 +54,7 @@ fn the_smallest_file_gets_the_defaults() {
     assert_eq!((&*config.source.slot, &*config.source.publication), ("walhook", "walhook"));
     assert!(!config.source.create && !config.source.int8_as_string && !config.source.failover);
     assert!(config.source.origin == Origin::Any && !config.source.replace_invalid_utf8);
+    assert_eq!(config.source.lag_warning_bytes, Some(1 << 30));
     assert_eq!(
         config.tables,
         [TableConfig {
@@ -83,6 +84,16 @@ fn the_smallest_file_gets_the_defaults() {
 }
 
 #[test]
+fn a_lag_is_said_at_a_size_or_never() {
+    for (written, expected) in
+        [("1B", Some(1)), ("0B", None), ("0", None), ("never", None), ("2GiB", Some(2 << 30))]
+    {
+        let text = file(&format!("lag_warning = \"{written}\""), "", "", "");
+        assert_eq!(parse(&text).unwrap().source.lag_warning_bytes, expected, "{written}");
+    }
+}
+
+#[test]
 fn everything_that_is_written_counts() {
     let text = r#"
         [source]
@@ -95,6 +106,7 @@ fn everything_that_is_written_counts() {
         int8 = "string"
         origin = "none"
         invalid_utf8 = "replace"
+        lag_warning = "512MiB"
 
         [[table]]
         name = 'crm."old.people"'
@@ -139,6 +151,7 @@ fn everything_that_is_written_counts() {
     assert_eq!(&*config.source.publication, "Größe");
     assert!(config.source.create && config.source.int8_as_string);
     assert!(config.source.origin == Origin::None && config.source.replace_invalid_utf8);
+    assert_eq!(config.source.lag_warning_bytes, Some(512 << 20));
     assert_eq!(records(&config), ["crm.\"old.people\"=person", "public.notes=notes"]);
     let first = &config.endpoints[0];
     assert!(first.filter.matches("note.deleted") && !first.filter.matches("note.created"));
@@ -219,6 +232,14 @@ fn wrong_files_get_one_sentence() {
         (
             source("invalid_utf8 = \"skip\""),
             "2: `source.invalid_utf8` is \"skip\": write \"stop\" or \"replace\"",
+        ),
+        (
+            source("lag_warning = \"much\""),
+            "2: `source.lag_warning` is \"much\", which is no size: write a whole number with a unit (B, kB, MB, GB, TB, KiB, MiB, GiB, TiB), such as \"512MiB\", or \"never\"",
+        ),
+        (
+            source("lag_warning = 1024"),
+            "2: `source.lag_warning` is the number 1024: write a size in quotes, such as \"1GiB\", or \"never\"",
         ),
         (
             source("int8 = \"float\""),

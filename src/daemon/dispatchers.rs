@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch as channel};
 use tokio::task::JoinHandle;
 use tracing::{error, warn};
 
-use crate::delivery::{DeliveryError, Dispatcher, EndpointOptions, Stop};
+use crate::delivery::{DeliveryError, Dispatcher, EndpointOptions, Hosts, Stop};
 use crate::journal::Journal;
 
 use super::error::DaemonError;
@@ -41,6 +41,7 @@ type Request = oneshot::Sender<Standstill>;
 struct Keeper {
     options: EndpointOptions,
     journal: Journal,
+    hosts: Hosts,
     /// The daemon's own word.
     stop: channel::Receiver<Stop>,
     /// Nobody is there any more to say it.
@@ -52,17 +53,19 @@ impl Dispatchers {
     pub(super) async fn start(
         endpoints: Vec<EndpointOptions>,
         journal: &Journal,
+        hosts: &Hosts,
     ) -> Result<Dispatchers, DaemonError> {
         let stop = channel::Sender::new(Stop::Run);
         let tasks = FuturesUnordered::new();
         let mut handles = HashMap::new();
         for options in endpoints {
-            let dispatcher = Dispatcher::start(options.clone(), journal.clone()).await?;
+            let dispatcher = Dispatcher::start(options.clone(), journal.clone(), hosts).await?;
             let (handle, requests) = mpsc::channel(1);
             handles.insert(options.name.clone(), handle);
             let keeper = Keeper {
                 options,
                 journal: journal.clone(),
+                hosts: hosts.clone(),
                 stop: stop.subscribe(),
                 gone: false,
                 requests,
@@ -193,7 +196,8 @@ impl Keeper {
     /// A dispatcher that goes on where the journal says; `None` when the daemon stops meanwhile.
     async fn start_again(&mut self) -> Result<Option<Dispatcher>, DeliveryError> {
         loop {
-            let error = match Dispatcher::start(self.options.clone(), self.journal.clone()).await {
+            let (options, journal) = (self.options.clone(), self.journal.clone());
+            let error = match Dispatcher::start(options, journal, &self.hosts).await {
                 Ok(dispatcher) => return Ok(Some(dispatcher)),
                 Err(error) if error.is_retryable() => error,
                 Err(error) => return Err(error),

@@ -6,6 +6,7 @@
 
 mod dispatchers;
 mod error;
+mod lag;
 mod orders;
 mod prepare;
 mod reload;
@@ -30,9 +31,11 @@ use crate::capture::{
 };
 use crate::config::{Config, JournalConfig, SourceConfig};
 use crate::delivery::{EndpointOptions, Hosts};
+use crate::event::{EventFilter, is_report};
 use crate::journal::{Journal, JournalError, JournalOptions, JournalWriter};
 
 use dispatchers::Dispatchers;
+use lag::LagWatch;
 use reload::Fixed;
 use sink::{JournalSink, RulesParts};
 use tables::Tables;
@@ -68,6 +71,10 @@ pub async fn run(
     stop: channel::Receiver<Stop>,
 ) -> Result<(), DaemonError> {
     let (journal, writer) = open(&config.journal).await?;
+    // At once, for retention may be at work already.
+    let filters = config.endpoints.iter().map(|e| (e.name.clone(), e.filter.clone()));
+    journal.set_filters(filters.collect());
+    journal.want_reports(config.endpoints.iter().any(|e| wants_reports(&e.filter)));
     if config.source.create && journal.checkpoint().is_none() {
         let mut stopped = stop.clone();
         tokio::select! {
@@ -90,8 +97,9 @@ pub async fn run(
     let dispatchers = Dispatchers::start(config.endpoints, &journal, &hosts).await?;
     let capture = start_capture(&config.source, &tables, options.accept_gap, &journal)?;
     let progress = Arc::clone(&capture.progress);
+    let lag = LagWatch::new(&config.source, journal.clone());
     let watcher = Watcher::new(config.source, tables, fixed, progress);
-    let watcher = tokio::spawn(watcher.run(options.reload));
+    let watcher = tokio::spawn(watcher.run(options.reload, lag));
     let orders = tokio::spawn(orders::run(journal.clone(), dispatchers.handles()));
     let ended = Running { journal, capture, dispatchers, writer, grace }.until_stopped(stop).await;
     watcher.abort();
@@ -258,6 +266,11 @@ async fn enable(
         }
     }
     Ok(())
+}
+
+/// Whether an endpoint gets events about walhook itself: only those do that name them.
+fn wants_reports(filter: &EventFilter) -> bool {
+    filter.patterns().any(is_report)
 }
 
 /// Where the journal says the last run stopped; nothing for a new journal.

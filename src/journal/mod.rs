@@ -14,9 +14,11 @@
 
 mod append;
 mod deliveries;
+mod emit;
 mod error;
 mod file;
 mod listing;
+mod losses;
 mod model;
 mod orders;
 mod pace;
@@ -29,16 +31,17 @@ mod stored;
 mod tail;
 mod writer;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use rusqlite::Connection;
 
-use crate::event::{EventId, Report};
+use crate::event::{EventFilter, EventId, Report};
 use crate::postgres::lsn::Lsn;
 
 pub use error::JournalError;
@@ -97,6 +100,8 @@ impl Journal {
             queue: Queue::default(),
             tail: Tail::new(Seq(written.last_seq)),
             durable_lsn: AtomicU64::new(0),
+            reports_wanted: AtomicBool::new(false),
+            filters: Mutex::default(),
             known: known.into(),
         });
         let mut writer = Writer::new(db, lock, options, Arc::clone(&shared), written);
@@ -218,8 +223,22 @@ impl Journal {
         self.ask(|reply| Command::Settle(settlement, reply)).await
     }
 
-    /// Journals an event about walhook itself, if anybody wants such. Does not wait.
-    pub fn report(&self, _report: Report) {}
+    /// Says which endpoints there are and what they want: by that it is known which events are lost
+    /// to them when retention takes any. Of an endpoint that is not named, everything counts.
+    pub fn set_filters(&self, filters: HashMap<String, EventFilter>) {
+        *self.shared.filters() = filters;
+    }
+
+    /// Says whether anybody wants events about walhook itself. Nobody does at first.
+    pub fn want_reports(&self, wanted: bool) {
+        self.shared.reports_wanted.store(wanted, Ordering::Relaxed);
+    }
+
+    /// Journals an event about walhook itself, if anybody wants such, and if there is room for one
+    /// more. Neither waits nor fails. The death of such an event is not reported in turn.
+    pub fn report(&self, report: Report) {
+        self.shared.report(report);
+    }
 
     /// The newest events, in memory.
     pub fn tail(&self) -> &Tail {

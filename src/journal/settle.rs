@@ -6,6 +6,7 @@ use crate::event::EventId;
 
 use super::append::Written;
 use super::deliveries::{Deliveries, LaneCounts, State};
+use super::losses::Lost;
 use super::model::{
     AttemptRecord, EndpointId, EndpointState, Listed, OutcomeKind, Seq, Settled, Settlement, Start,
 };
@@ -30,8 +31,9 @@ const SETTLE_ENDPOINT: &str = "UPDATE endpoints SET cursor = max(cursor, ?2), in
     replay_events = iif(replay_until <= max(cursor, ?2), NULL, replay_events), \
     replay_until = iif(replay_until <= max(cursor, ?2), NULL, replay_until) \
     WHERE endpoint = ?1";
+const ENDPOINT_NAME: &str = "SELECT name FROM endpoints WHERE endpoint = ?1";
 /// One that is enabled again gets as much time as a new one.
-const DISABLE_ENDPOINT: &str = "UPDATE endpoints SET disabled = ?2, \
+const DISABLE_ENDPOINT: &str = "UPDATE endpoints SET disabled = ?2, \\
     failing_since_ms = iif(?2 IS NULL, NULL, failing_since_ms) WHERE endpoint = ?1";
 const INSERT_ATTEMPT: &str = "INSERT INTO attempts \
     (endpoint, seq, attempt, started_at_ms, duration_us, status, error, response, others, \
@@ -41,14 +43,15 @@ const COUNT_STATES: &str =
 const COUNT_LANES: &str =
     "SELECT lane, count(*) FROM delivery_lanes WHERE endpoint = ?1 GROUP BY lane";
 
-/// Applies a settlement inside the open transaction. `None` for an endpoint that is not there.
+/// Applies a settlement inside the open transaction; also tells how many of its events retention had
+/// taken meanwhile. `None` for an endpoint that is not there.
 pub(super) fn settle(
     db: &Connection,
     counts: &mut LaneCounts,
     written: &Written,
     settlement: &Settlement,
     now_ms: i64,
-) -> rusqlite::Result<Option<Settled>> {
+) -> rusqlite::Result<Option<(Settled, i64)>> {
     let endpoint = settlement.endpoint.0;
     let mut dropped = 0;
     // An event that retention took meanwhile can never be sent again.
@@ -85,7 +88,20 @@ pub(super) fn settle(
     if !update_endpoint(db, settlement, dropped)? {
         return Ok(None);
     }
-    Ok(Some(Settled { promoted, freed_lanes, next_due_ms }))
+    Ok(Some((Settled { promoted, freed_lanes, next_due_ms }, dropped)))
+}
+
+/// What an endpoint lost that way, if anything. Which events they were is not known any more.
+pub(super) fn lost(
+    db: &Connection,
+    endpoint: EndpointId,
+    events: i64,
+) -> rusqlite::Result<Option<Lost>> {
+    if events == 0 {
+        return Ok(None);
+    }
+    let name = db.prepare_cached(ENDPOINT_NAME)?.query_row([endpoint.0], |row| row.get(0))?;
+    Ok(Some(Lost { endpoint: endpoint.0, name, events, reports: 0 }))
 }
 
 fn log_attempts(

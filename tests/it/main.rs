@@ -19,6 +19,7 @@ mod publication;
 mod refusals;
 mod rendering;
 mod replication_client;
+mod reports;
 mod row_filters;
 mod setup;
 mod shutdown;

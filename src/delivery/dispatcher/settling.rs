@@ -18,7 +18,8 @@ impl Dispatcher {
             return told != Stop::Run
                 || self.window.in_flight() == 0
                 || self.window.waits_behind() > 0
-                || self.window.unsettled() >= (self.slots * self.window.limits().events).div_ceil(2)
+                || self.window.unsettled()
+                    >= (self.slots * self.window.limits().events).div_ceil(2)
                 || self.gathering_since.is_none_or(|since| now >= since + LINGER);
         }
         self.window.cursor() > self.saved_cursor
