@@ -80,7 +80,10 @@ fn subject(data: &str) -> Option<String> {
         #[serde(borrow)]
         id: &'a RawValue,
     }
-    // An application's own data may be anything.
+    // An application's own data may be anything, and an array would do for a struct.
+    if !data.starts_with('{') {
+        return None;
+    }
     let row: Row<'_> = serde_json::from_str(data).ok()?;
     match row.id.get().as_bytes().first()? {
         b'"' => serde_json::from_str(row.id.get()).ok(),

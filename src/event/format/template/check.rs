@@ -83,6 +83,14 @@ impl Template {
         for at in 0.. {
             let Some(instruction) = code.get(at) else { break };
             let line = code.get_line(at).unwrap_or(1);
+            let before = at.checked_sub(1).and_then(|before| code.get(before));
+            if let (Instruction::CallFunction("set_path", _), Some(Instruction::LoadConst(path))) =
+                (instruction, before)
+                && let Some(Err(error)) = path.as_str().map(request::check_path)
+            {
+                let why = error.detail().unwrap_or_default();
+                return Err(TemplateError(format!("has an error in line {line}: {why}")));
+            }
             let (what, name) = match *instruction {
                 Instruction::Lookup(name) if is_unknown(name) => {
                     return Err(TemplateError(format!(

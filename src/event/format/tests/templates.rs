@@ -236,11 +236,7 @@ fn mistakes_are_found_at_the_start() {
             "{{ set_path('people') }}",
             "has an error in line 1: set_path() got a path that does",
         ),
-        (
-            "a",
-            "{{ set_path('//evil/' ~ data.name) }}",
-            "has an error in line 1: set_path() got a path",
-        ),
+        ("a", "{{ set_path('//evil/x') }}", "has an error in line 1: set_path() got a path"),
         (
             "a",
             "{{ set_header('Webhook-Id', 'x') }}",
@@ -251,7 +247,7 @@ fn mistakes_are_found_at_the_start() {
             "{{ set_header('Host', data.name) }}",
             "has an error in line 1: set_header() got host",
         ),
-        ("a", "{{ set_header('x', 'a\nb') }}", "has an error in line 2: set_header() got a value"),
+        ("a", "{{ set_header('x', 'a\nb') }}", "has an error in line 1: set_header() got a value"),
         ("a.json", r#"{"a": {{ data.name }},}"#, "makes no JSON of a sample event: "),
         ("a.json", "hello", "makes no JSON of a sample event: "),
         ("a", "\u{1}", "holds a control character: remove it"),
@@ -272,6 +268,7 @@ fn what_may_be_right_is_accepted() {
         "{% if event == 'a' %}{{ data.created_at[:10] | replace('-', '/') }}{% endif %}",
         "{{ range(3) | list }}{{ dict(a=1) }}{% set ns = namespace() %}{% set ns.a = data.x %}",
         "{{ set_path('/x/' ~ data.x) }}{{ set_header('x', data.x) }}",
+        "{{ set_path(data.path) }}{{ set_path('/' ~ data.tenant ~ '/x') }}{{ set_path(data.x ~ '?a') }}",
         "{{ data.x | selectattr('y') | map(attribute='z') | join(',') }}",
         "{{ source.table is startingwith 'p' }}",
     ] {
