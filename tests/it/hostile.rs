@@ -203,7 +203,6 @@ async fn wrong_configurations_get_one_sentence() {
         (endpoint("method = 'FETCH'"), "method"),
         (endpoint("method = 'GET'\ncompress = true"), "compress"),
         (endpoint("deny_networks = ['10.0.0.0/99']"), "deny_networks"),
-        (endpoint("deny_networks = ['127.0.0.0/8']"), "deny_networks"),
         (endpoint("proxy = 'socks5://x'"), "proxy"),
         (endpoint("tls = { ca = 'missing.pem' }"), "missing.pem"),
         (endpoint("headers = { 'bad header' = 'x' }"), "header"),
@@ -311,6 +310,12 @@ async fn an_endpoint_in_a_private_network_is_a_configuration_error() {
         "",
     );
     workspace.run(&["run"]).await.assert(2, &["inside", "allow_private_network"]);
+    let workspace = Workspace::new(&database).table("public.person", "person").endpoint(
+        "denied",
+        "http://127.0.0.1:9/",
+        "deny_networks = ['127.0.0.0/8']",
+    );
+    workspace.run(&["run"]).await.assert(2, &["denied", "deny_networks"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

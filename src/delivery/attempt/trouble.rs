@@ -56,9 +56,10 @@ fn tls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Erro
 fn tls_remedy(error: &rustls::Error) -> Option<&'static str> {
     use rustls::{AlertDescription as Alert, CertificateError, Error};
     match error {
-        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            Some("name the authority that vouches for the receiver as `tls.ca`")
-        }
+        // The signature is bad where another authority has the same name.
+        Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        ) => Some("name the authority that vouches for the receiver as `tls.ca`"),
         Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         ) => Some("correct the host in `url`, or the receiver's certificate"),
