@@ -64,7 +64,7 @@ fn states(fixture: &Fixture) -> Vec<(i64, &'static str, u32)> {
     let filter = DeliveryFilter { limit: 100_000, ..DeliveryFilter::default() };
     let (entries, more) = fixture.reader().deliveries(&filter).unwrap();
     assert!(!more);
-    let number = |entry: &DeliveryEntry| (entry.committed_at_us - BASE_US);
+    let number = |entry: &DeliveryEntry| entry.committed_at_us - BASE_US;
     let line =
         |entry: &DeliveryEntry| (number(entry), entry.row.state.as_str(), entry.row.attempts);
     entries.iter().map(line).collect()
