@@ -191,7 +191,8 @@ impl Opened {
             Err(error) if error.is_locked() => return Ok(false),
             Err(error) => return Err(failure(error)),
         };
-        super::block_on(async { carry_out_orders(&journal).await.map_err(failure) })?;
+        let configured = self.configured.as_deref().unwrap_or_default();
+        super::block_on(async { carry_out_orders(&journal, configured).await.map_err(failure) })?;
         writer.stop().map_err(failure)?;
         Ok(true)
     }

@@ -111,6 +111,11 @@ impl Handles {
         self.0.contains_key(endpoint)
     }
 
+    /// The daemon's endpoints.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.0.keys().cloned().collect()
+    }
+
     /// Waits until the endpoint's dispatcher stands still. `None` where the daemon has none of that
     /// name, or is stopping.
     pub(super) async fn stand_still(&self, endpoint: &str) -> Option<Standstill> {

@@ -92,7 +92,8 @@ pub async fn run(
     );
     let (fixed, tables) = (Fixed::of(&config), Arc::new(Tables::new(config.tables)));
     enable(&options.enable, &config.endpoints, &journal).await?;
-    carry_out_orders(&journal).await?;
+    let names: Vec<String> = config.endpoints.iter().map(|one| one.name.clone()).collect();
+    carry_out_orders(&journal, &names).await?;
     let hosts = Hosts::new(config.breaker);
     let dispatchers = Dispatchers::start(config.endpoints, &journal, &hosts).await?;
     let capture = start_capture(&config.source, &tables, options.accept_gap, &journal)?;

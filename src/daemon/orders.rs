@@ -17,9 +17,10 @@ const RETRY_EVERY: Duration = Duration::from_secs(5);
 /// Carries out orders as they come, until it is dropped or the journal is closed. One that is
 /// interrupted is carried out again at the next start.
 pub(super) async fn run(journal: Journal, handles: Handles) {
+    let configured = handles.names();
     let mut said = String::new();
     loop {
-        match carry_out(&journal, &handles).await {
+        match carry_out(&journal, &handles, &configured).await {
             Ok(()) => tokio::time::sleep(LOOK_EVERY).await,
             Err(error) if error.is_closed() => return,
             Err(error) => {
@@ -35,18 +36,32 @@ pub(super) async fn run(journal: Journal, handles: Handles) {
 }
 
 /// Carries out the orders given so far, where no dispatcher is at work: before the daemon starts
-/// them, or in a command while no daemon runs.
+/// them, or in a command while no daemon runs. The endpoints of `configured` are not forgotten.
 ///
 /// # Errors
 /// The journal cannot be read or written.
-pub async fn carry_out_orders(journal: &Journal) -> Result<(), JournalError> {
-    carry_out(journal, &Handles::default()).await
+pub async fn carry_out_orders(
+    journal: &Journal,
+    configured: &[String],
+) -> Result<(), JournalError> {
+    carry_out(journal, &Handles::default(), configured).await
 }
 
-async fn carry_out(journal: &Journal, handles: &Handles) -> Result<(), JournalError> {
+async fn carry_out(
+    journal: &Journal,
+    handles: &Handles,
+    configured: &[String],
+) -> Result<(), JournalError> {
     for order in journal.orders().await? {
         let Order { id, wish } = order;
         match wish {
+            Ok(Wish::Forget { endpoint }) if configured.contains(&endpoint) => {
+                let sentence = format!(
+                    "endpoint {endpoint} is in the configuration: take it out, and restart \
+                     walhook, first"
+                );
+                journal.finish_order(id, &sentence, true).await?;
+            }
             Ok(wish) => carry_out_one(journal, handles, id, wish).await?,
             Err(problem) => journal.finish_order(id, &problem, true).await?,
         }
@@ -60,15 +75,6 @@ async fn carry_out_one(
     order: i64,
     wish: Wish,
 ) -> Result<(), JournalError> {
-    if let Wish::Forget { endpoint } = &wish
-        && handles.has(endpoint)
-    {
-        let sentence = format!(
-            "endpoint {endpoint} is one of the running daemon's: take it out of the configuration \
-             and restart walhook first"
-        );
-        return journal.finish_order(order, &sentence, true).await;
-    }
     let endpoints = journal.order_endpoints(&wish).await?;
     if endpoints.is_empty() {
         return journal.finish_order(order, "no delivery is dead", false).await;

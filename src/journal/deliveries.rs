@@ -322,7 +322,9 @@ mod tests {
         let directory = tempfile::TempDir::new().unwrap();
         let db = file::open_writer(&directory.path().join("walhook.db")).unwrap();
         db.execute_batch("PRAGMA ignore_check_constraints = ON").unwrap();
-        for sql in [PUT, FIND, REMOVE, PROMOTE, FIRST_OF_LANE, COUNT_LANE, NEXT_DUE] {
+        for sql in
+            [PUT, FIND, REMOVE, PROMOTE, BLOCK, LANE_STATES, FIRST_OF_LANE, COUNT_LANE, NEXT_DUE]
+        {
             let mut statement = db.prepare(sql).unwrap();
             for value in 1..4 {
                 for parameter in 1..=statement.parameter_count() {

@@ -11,7 +11,7 @@ fn carry_out(fixture: &Fixture, journal: &Journal, wish: &Wish) -> OrderResult {
     block_on(async {
         let orders = journal.orders().await.unwrap();
         assert_eq!(orders.last().map(|order| order.id), Some(id));
-        crate::daemon::carry_out_orders(journal).await.unwrap();
+        crate::daemon::carry_out_orders(journal, &[]).await.unwrap();
         assert!(journal.orders().await.unwrap().is_empty());
     });
     fixture.reader().order(id).unwrap().unwrap()
@@ -296,7 +296,7 @@ fn an_order_of_a_newer_walhook_is_refused_not_waited_for() {
     let (journal, _writer) = fixture.open();
     let sql = "INSERT INTO orders (given_at_ms, wish) VALUES (1, '{\"order\":\"dance\"}')";
     execute(&journal, sql).unwrap();
-    block_on(crate::daemon::carry_out_orders(&journal)).unwrap();
+    block_on(crate::daemon::carry_out_orders(&journal, &[])).unwrap();
     let result = fixture.reader().order(1).unwrap().unwrap();
     assert!(result.failed && result.sentence.contains("dance"), "{}", result.sentence);
 }
@@ -318,7 +318,7 @@ fn orders_are_given_while_the_journal_is_written() {
     giver.join().unwrap();
     journal.make_durable().unwrap();
     assert_eq!(journal.trouble().map(|error| error.to_string()), None);
-    block_on(crate::daemon::carry_out_orders(&journal)).unwrap();
+    block_on(crate::daemon::carry_out_orders(&journal, &[])).unwrap();
     for order in 1..=50 {
         assert!(!fixture.reader().order(order).unwrap().unwrap().failed);
     }
