@@ -48,9 +48,8 @@ impl Dispatcher {
         self.flying -= 1;
         self.flying_bytes -= bytes;
         let split = verdict == Verdict::Split && parcel.events.len() > 1;
-        let success =
-            matches!(verdict, Verdict::Succeeded | Verdict::Partly { .. })
-                || verdict == Verdict::Disable { delivered: true };
+        let success = matches!(verdict, Verdict::Succeeded | Verdict::Partly { .. })
+            || verdict == Verdict::Disable { delivered: true };
         let after = if let Verdict::Retry { after } = verdict { after } else { None };
         let error = record.error.as_deref().unwrap_or("a part of the events was refused");
         let own = parcel.events.iter().all(|numbered| is_own(&numbered.event.name));
@@ -88,8 +87,10 @@ impl Dispatcher {
                 self.failed(&flown, Fate::Retry { after }, error, |_| true);
             }
         }
-        self.gathering_since.get_or_insert(now);
         self.attempts.push(record);
+        if !split {
+            self.gathering_since.get_or_insert(now);
+        }
     }
 
     fn disable(&mut self, reason: String, own: bool) {
@@ -192,9 +193,7 @@ impl Dispatcher {
                     self.dead(numbered, attempts, error);
                     Ended::Dead { attempts }
                 }
-                Some(_)
-                    if self.ordering != Ordering::None && held.add(numbered.event.lanes) =>
-                {
+                Some(_) if self.ordering != Ordering::None && held.add(numbered.event.lanes) => {
                     Ended::Blocked { attempts }
                 }
                 Some(due_at_ms) => Ended::Waiting { due_at_ms, attempts },

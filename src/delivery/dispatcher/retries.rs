@@ -43,15 +43,12 @@ impl Retries {
     /// In strict order nothing is asked for while any is on its way: should that one fail, nothing
     /// behind it may go.
     fn may_fetch(&self) -> bool {
-        self.fetch.is_none()
-            && self.queue.is_empty()
-            && !(self.strict && !self.active.is_empty())
+        self.fetch.is_none() && self.queue.is_empty() && !(self.strict && !self.active.is_empty())
     }
 
     /// Whether the journal should be asked what is due.
     pub(super) fn wants_fetch(&self, now_ms: i64) -> bool {
-        self.may_fetch()
-            && self.next_due_ms.is_some_and(|due_ms| due_ms <= self.until_ms(now_ms))
+        self.may_fetch() && self.next_due_ms.is_some_and(|due_ms| due_ms <= self.until_ms(now_ms))
     }
 
     /// Up to when what is due is to be asked for: up to now. But no retry is put off as long as

@@ -31,8 +31,7 @@ impl Dispatcher {
         courier: Courier,
     ) -> Result<Dispatcher, DeliveryError> {
         let named = |error: JournalError| DeliveryError::journal(error).of(&options.name);
-        let state =
-            journal.register_endpoint(&options.name, options.start).await.map_err(named)?;
+        let state = journal.register_endpoint(&options.name, options.start).await.map_err(named)?;
         // Before anything is read: what comes later wakes the loop.
         let watcher = journal.tail().watch();
         let listed: Vec<Seq> = state.in_flight.iter().map(|listed| listed.seq).collect();

@@ -246,7 +246,8 @@ async fn gone_disables_until_enabled() {
 
     status.store(200, Atomic::Relaxed);
     bed.reopen();
-    let dispatcher = Dispatcher::start(options(receiver.url()), bed.journal.clone(), &hosts()).await.unwrap();
+    let dispatcher =
+        Dispatcher::start(options(receiver.url()), bed.journal.clone(), &hosts()).await.unwrap();
     assert!(dispatcher.is_disabled());
     let (stop, told) = watch::channel(Stop::Run);
     let task = tokio::spawn(dispatcher.run(told));

@@ -227,7 +227,8 @@ impl Story {
     async fn run(&self) -> Running {
         let courier = Courier::Scripted(script(&self.world));
         let (options, journal) = (self.options.clone(), self.bed.journal.clone());
-        let mut dispatcher = Dispatcher::with(options, journal, &self.hosts, courier).await.unwrap();
+        let mut dispatcher =
+            Dispatcher::with(options, journal, &self.hosts, courier).await.unwrap();
         dispatcher.wall = Some(self.wall);
         let (stop, told) = watch::channel(Stop::Run);
         Running { stop, task: tokio::spawn(dispatcher.run(told)) }

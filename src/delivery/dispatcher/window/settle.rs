@@ -43,9 +43,7 @@ impl<T> Window<T> {
                     self.leave_parked(lanes, exit.kind);
                     lanes
                 }
-                None => {
-                    self.leave(exit.listed.seq, exit.kind.parks(), &mut firsts).0
-                }
+                None => self.leave(exit.listed.seq, exit.kind.parks(), &mut firsts).0,
             };
             let Listed { seq, sequence } = exit.listed;
             match exit.kind.outcome(lanes) {

@@ -68,10 +68,7 @@ fn a_lane_is_released_by_the_commit_and_not_before() {
     assert_eq!(started(&mut window), [2]);
     window.finish(Seq(3), Ended::Succeeded);
     let settling = window.settle();
-    assert_eq!(
-        (settling.cursor, settling.in_flight),
-        (Seq(3), vec![listed(2)])
-    );
+    assert_eq!((settling.cursor, settling.in_flight), (Seq(3), vec![listed(2)]));
 }
 
 #[test]
@@ -95,10 +92,7 @@ fn a_failure_parks_all_that_stands_behind_it_and_nothing_else() {
     window.committed(&[(10, 2), (20, 3), (30, 1)], true);
     assert!(window.has_news());
     let settling = window.settle();
-    assert_eq!(
-        settling.parks,
-        [parked(7, Lanes::one(30))]
-    );
+    assert_eq!(settling.parks, [parked(7, Lanes::one(30))]);
     window.committed(&[(30, 2)], true);
     assert_eq!(window.held(), 0);
     assert_eq!(window.parked_lanes(), 3);
@@ -116,10 +110,7 @@ fn nothing_is_parked_behind_someone_still_on_the_way() {
     window.committed(&[(10, 1)], true);
     window.finish(Seq(2), Ended::Succeeded);
     // 2 leaves with this very settlement, so 3 is first but for what is parked.
-    assert_eq!(
-        window.settle().parks,
-        [parked(3, Lanes::two(10, 20))]
-    );
+    assert_eq!(window.settle().parks, [parked(3, Lanes::two(10, 20))]);
 }
 
 #[test]
@@ -198,10 +189,7 @@ fn a_barrier_waits_for_all_before_it_and_all_behind_wait_for_its_commit() {
     window.finish(Seq(4), Ended::Succeeded);
     window.settle();
     window.committed(&[], true);
-    assert_eq!(
-        window.settle().parks,
-        [parked(5, Lanes::BARRIER)]
-    );
+    assert_eq!(window.settle().parks, [parked(5, Lanes::BARRIER)]);
 }
 
 #[test]
@@ -249,11 +237,8 @@ fn who_stands_behind_two_joins_only_with_both() {
     take(&mut window, 3, Lanes::two(10, 20));
     take(&mut window, 4, Lanes::one(20));
     assert_eq!(parcels(&mut window), [[1, 2, 3]]);
-    let mut window = Window::new(
-        Ordering::Record,
-        Limits { events: 3, bytes: 100 },
-        from(0, &[(20, 1)], true),
-    );
+    let mut window =
+        Window::new(Ordering::Record, Limits { events: 3, bytes: 100 }, from(0, &[(20, 1)], true));
     take(&mut window, 1, Lanes::one(10));
     take(&mut window, 2, Lanes::two(10, 20));
     assert_eq!(parcels(&mut window), [[1]], "something is parked on 20");

@@ -179,8 +179,8 @@ impl World {
 
     fn start(&mut self) {
         // Now and then a parcel waits until it is complete.
-        let wants = self.window.has_parcel()
-            && (self.window.is_complete() || self.rng.random_bool(0.5));
+        let wants =
+            self.window.has_parcel() && (self.window.is_complete() || self.rng.random_bool(0.5));
         if wants && !self.is_busy() {
             let parcel = self.window.start();
             self.send(parcel, false);
