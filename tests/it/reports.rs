@@ -39,7 +39,6 @@ fn names(receiver: &Receiver, path: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "the dispatcher makes no reports yet"]
 async fn a_disabled_endpoint_and_a_dead_delivery_are_told_to_who_asked() {
     let fixture = told(Database::create().await).await;
     let bad = Receiver::start().await;
@@ -74,7 +73,6 @@ async fn a_disabled_endpoint_and_a_dead_delivery_are_told_to_who_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "the dispatcher makes no reports yet"]
 async fn an_endpoint_that_fails_and_recovers_is_told() {
     let bad = Receiver::start().await;
     let fixture = add(told(Database::create().await).await, &bad, "failing", "");
@@ -94,7 +92,6 @@ async fn an_endpoint_that_fails_and_recovers_is_told() {
 
 /// A receiver of reports that fails itself must not be told of that for ever.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "the dispatcher makes no reports yet"]
 async fn a_report_that_dies_begets_none() {
     let fixture = Fixture::new().await;
     let more = format!("{OPS}\nretry = {{ schedule = ['50ms'], jitter = 0 }}");

@@ -87,8 +87,10 @@ impl Dispatcher {
                 self.failed(&flown, Fate::Retry { after }, error, |_| true);
             }
         }
-        self.gathering_since.get_or_insert(now);
         self.attempts.push(record);
+        if !split {
+            self.gathering_since.get_or_insert(now);
+        }
     }
 
     fn disable(&mut self, reason: String, own: bool) {

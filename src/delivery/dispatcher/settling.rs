@@ -22,6 +22,9 @@ impl Dispatcher {
                     >= (self.slots * self.window.limits().events).div_ceil(2)
                 || self.gathering_since.is_none_or(|since| now >= since + LINGER);
         }
+        if told != Stop::Run && !self.attempts.is_empty() {
+            return true;
+        }
         self.window.cursor() > self.saved_cursor
             && (told != Stop::Run || now >= self.saved_at + SAVE_CURSOR_EVERY)
     }
@@ -96,6 +99,7 @@ impl Dispatcher {
         self.window.in_flight() == 0
             && self.settlement.is_none()
             && self.disable.is_none()
+            && self.attempts.is_empty()
             && !self.window.has_news()
             && self.window.cursor() <= self.saved_cursor
     }

@@ -21,6 +21,8 @@ use crate::journal::{
 };
 use crate::postgres::lsn::Lsn;
 
+mod fates;
+
 /// Longer than anything takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -76,6 +78,26 @@ impl Bed {
             events.push(id, name, Lanes::one(key), n, write).unwrap();
         }
         self.next += count;
+        self.commit(events);
+    }
+
+    /// Journals events with these lanes, each of a name that is created or one that is deleted.
+    fn append_with(&mut self, lanes: &[(Lanes, bool)]) {
+        let mut events = EventBatch::default();
+        for (n, &(lanes, created)) in (self.next..).zip(lanes) {
+            let id = EventId::new(n.unsigned_abs(), 0, TransactionTag::new("test", 1, 1, 1, n));
+            let name = if created { "person.created" } else { "person.deleted" };
+            let write = |out: &mut Vec<u8>| {
+                out.extend_from_slice(format!(r#"{{"n":{n:>15}}}"#).as_bytes());
+                Ok::<_, ()>(())
+            };
+            events.push(id, name.into(), lanes, n, write).unwrap();
+        }
+        self.next += i64::try_from(lanes.len()).unwrap();
+        self.commit(events);
+    }
+
+    fn commit(&self, events: EventBatch) {
         let lsn = Lsn(self.next.unsigned_abs());
         let position = Position { commit_lsn: lsn, ordinal: 0 };
         let checkpoint = Checkpoint { position, resume_lsn: lsn };
