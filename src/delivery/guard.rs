@@ -134,6 +134,9 @@ impl fmt::Display for Unresolved {
 
 impl std::error::Error for Unresolved {}
 
+#[cfg(test)]
+type Script = dyn Fn(&str) -> Vec<SocketAddr> + Send + Sync;
+
 /// What is asked for the addresses of a name.
 #[derive(Clone)]
 pub(super) enum Lookup {
@@ -141,7 +144,7 @@ pub(super) enum Lookup {
     System,
     /// A test.
     #[cfg(test)]
-    Script(Arc<dyn Fn(&str) -> Vec<SocketAddr> + Send + Sync>),
+    Script(Arc<Script>),
 }
 
 impl Lookup {
