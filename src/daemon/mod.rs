@@ -31,7 +31,6 @@ use crate::capture::{
 };
 use crate::config::{Config, JournalConfig, SourceConfig};
 use crate::delivery::{EndpointOptions, Hosts};
-use crate::event::{EventFilter, is_report};
 use crate::journal::{Journal, JournalError, JournalOptions, JournalWriter};
 
 use dispatchers::Dispatchers;
@@ -74,7 +73,7 @@ pub async fn run(
     // At once, for retention may be at work already.
     let filters = config.endpoints.iter().map(|e| (e.name.clone(), e.filter.clone()));
     journal.set_filters(filters.collect());
-    journal.want_reports(config.endpoints.iter().any(|e| wants_reports(&e.filter)));
+    journal.want_reports(config.endpoints.iter().any(|e| e.filter.wants_reports()));
     if config.source.create && journal.checkpoint().is_none() {
         let mut stopped = stop.clone();
         tokio::select! {
@@ -267,11 +266,6 @@ async fn enable(
         }
     }
     Ok(())
-}
-
-/// Whether an endpoint gets events about walhook itself: only those do that name them.
-fn wants_reports(filter: &EventFilter) -> bool {
-    filter.patterns().any(is_report)
 }
 
 /// Where the journal says the last run stopped; nothing for a new journal.
