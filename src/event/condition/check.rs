@@ -106,7 +106,7 @@ impl<'a> Checker<'a> {
             "data" => self.uses.data = Members::All,
             "previous" => self.uses.previous = Members::All,
             "source" => self.uses.source = Members::All,
-            _ if TYPE_NAMES.contains(&name) => return Ok(Type::Type),
+            _ if TYPE_NAMES.contains(&name) => return Ok(Type::Kind),
             _ => {
                 let known = VARIABLES.map(|(name, _)| name);
                 let what = format!("names {name:?}, which is not there: {}", hint(name, &known));

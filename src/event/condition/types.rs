@@ -18,7 +18,8 @@ pub(super) enum Type {
     Map,
     Timestamp,
     Duration,
-    Type,
+    /// What `type(…)` yields.
+    Kind,
 }
 
 use Type::{Any, Bool, Bytes, Double, Duration, Int, List, Map, Null, String, Timestamp, Uint};
@@ -36,7 +37,7 @@ impl fmt::Display for Type {
             Map => "a map",
             Timestamp => "a time",
             Duration => "a duration",
-            Type::Type => "a type",
+            Type::Kind => "a type",
         })
     }
 }
@@ -163,7 +164,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     plain("int", &[Int, Uint, Double, String, Timestamp], Int),
     plain("string", &[Bool, Int, Uint, Double, String, Bytes, Timestamp, Duration], String),
     plain("timestamp", &[Timestamp, String, Int], Timestamp),
-    plain("type", &[Any], Type::Type),
+    plain("type", &[Any], Type::Kind),
     plain("uint", &[Int, Uint, Double, String], Uint),
 ];
 
