@@ -33,7 +33,7 @@ const SETTLE_ENDPOINT: &str = "UPDATE endpoints SET cursor = max(cursor, ?2), in
     WHERE endpoint = ?1";
 const ENDPOINT_NAME: &str = "SELECT name FROM endpoints WHERE endpoint = ?1";
 /// One that is enabled again gets as much time as a new one.
-const DISABLE_ENDPOINT: &str = "UPDATE endpoints SET disabled = ?2, \\
+const DISABLE_ENDPOINT: &str = "UPDATE endpoints SET disabled = ?2, \
     failing_since_ms = iif(?2 IS NULL, NULL, failing_since_ms) WHERE endpoint = ?1";
 const INSERT_ATTEMPT: &str = "INSERT INTO attempts \
     (endpoint, seq, attempt, started_at_ms, duration_us, status, error, response, others, \
