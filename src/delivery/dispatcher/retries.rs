@@ -127,6 +127,8 @@ impl Retries {
                 self.active.remove(&left.seq);
             }
         }
+        // They came by due time.
+        parcel.sort_unstable_by_key(|delivery: &DueDelivery| delivery.seq);
         (parcel, unwanted)
     }
 
