@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::capture::Origin;
-use crate::delivery::{Ordering, Scheme};
+use crate::delivery::{BatchOptions, Ordering, Scheme};
 use crate::event::TableRule;
 use crate::journal::Start;
 use crate::postgres::TablePattern;
@@ -71,6 +71,7 @@ fn the_smallest_file_gets_the_defaults() {
     assert_eq!(endpoint.timeout, Duration::from_secs(15));
     assert_eq!(endpoint.connect_timeout, Duration::from_secs(5));
     assert_eq!(endpoint.start, Start::Now);
+    assert_eq!(endpoint.batch, BatchOptions::SINGLE);
     assert!(endpoint.filter.matches("people.created") && !endpoint.networks.private);
     assert_eq!(
         config.journal,
@@ -177,6 +178,17 @@ fn everything_that_is_written_counts() {
 }
 
 /// Each wrong file and the sentence it gets. Lines of `file`: 1 is `[source]`.
+#[test]
+fn batches_have_defaults_and_limits() {
+    let batch = |line: &str| parse(&file("", "", line, "")).unwrap().endpoints[0].batch;
+    let default = BatchOptions { max_events: 100, max_bytes: 1 << 20, max_wait: Duration::ZERO };
+    assert_eq!(batch("batch = {}"), default);
+    let written =
+        BatchOptions { max_events: 1_000, max_bytes: 2_000, max_wait: Duration::from_millis(250) };
+    let line = "batch = { max_events = 1000, max_bytes = \"2kB\", max_wait = \"250ms\" }";
+    assert_eq!(batch(line), written);
+}
+
 #[test]
 fn wrong_files_get_one_sentence() {
     let source = |line: &str| file(line, "", "", "");
@@ -490,6 +502,18 @@ fn wrong_files_get_one_sentence() {
         (
             endpoint("template = \"{% if event == 'a' %}{{ data.id | shout }}{% endif %}\""),
             "8: `endpoint.template` has an error in line 1: there is no filter shout",
+        ),
+        (
+            endpoint("batch = { max_events = 0 }"),
+            "8: `endpoint.batch.max_events` is 0: write a number from 1 to 1000",
+        ),
+        (
+            endpoint("batch = { max_bytes = \"1GiB\" }"),
+            "8: `endpoint.batch.max_bytes` is not between \"1KiB\" and \"16MiB\": write a size in between",
+        ),
+        (
+            endpoint("batch = { max_wait = \"2m\" }"),
+            "8: `endpoint.batch.max_wait` is too long: write a duration from \"0s\" to \"1m\"",
         ),
         (
             rest("[[endpoint]]\nurl = \"https://example.com\"\nsecret = \"${CRM_SECRET}\""),

@@ -43,7 +43,8 @@ impl Retries {
     /// In strict order nothing is asked for while any is on its way: should that one fail, nothing
     /// behind it may go.
     fn may_fetch(&self) -> bool {
-        self.fetch.is_none() && self.queue.is_empty() && !(self.strict && !self.active.is_empty())
+        let alone = !self.strict || self.active.is_empty();
+        alone && self.fetch.is_none() && self.queue.is_empty()
     }
 
     /// Whether the journal should be asked what is due.
@@ -127,6 +128,8 @@ impl Retries {
                 self.active.remove(&left.seq);
             }
         }
+        // They came by due time.
+        parcel.sort_unstable_by_key(|delivery: &DueDelivery| delivery.seq);
         (parcel, unwanted)
     }
 
