@@ -11,3 +11,6 @@ fi
 
 # Most tests wait for a server most of the time.
 export RUST_TEST_THREADS="${RUST_TEST_THREADS:-$((3 * $(getconf _NPROCESSORS_ONLN)))}"
+
+# The libraries that receivers verify signatures with.
+scripts/install-verifiers

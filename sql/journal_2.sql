@@ -7,9 +7,11 @@ ALTER TABLE endpoints ADD COLUMN sequence INTEGER NOT NULL DEFAULT 0;
 -- When the first failure ended since the last success.
 ALTER TABLE endpoints ADD COLUMN failing_since_ms INTEGER;
 
--- While the cursor is before replay_until, events are sent once more: those whose names match one of
--- replay_events, a JSON array of patterns, or all. They are counted already.
+-- While the cursor is before replay_until, where it was when the replay was ordered, events are sent
+-- once more: those up to replay_last whose names match one of replay_events, a JSON array of
+-- patterns, or all where that is empty. They are counted already.
 ALTER TABLE endpoints ADD COLUMN replay_until INTEGER;
+ALTER TABLE endpoints ADD COLUMN replay_last INTEGER;
 ALTER TABLE endpoints ADD COLUMN replay_events TEXT;
 
 -- The delivery's webhook-sequence; 0 where it has none.

@@ -23,3 +23,11 @@ pub(crate) fn time_of_day(at: SystemTime) -> String {
         Err(_) => "--:--:--".into(),
     }
 }
+
+/// A time in UTC, to the second: `2025-02-10T15:30:50Z`.
+pub(crate) fn utc(at_ms: i64) -> String {
+    match Timestamp::from_millisecond(at_ms) {
+        Ok(at) => at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        Err(_) => "an unknown time".into(),
+    }
+}

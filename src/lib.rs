@@ -28,8 +28,8 @@
 //! - [`delivery`]: one dispatcher per endpoint: order, attempts, retries, signatures. It knows the
 //!   journal's sequence numbers and never a log position of Postgres.
 //! - [`journal`]: the one durable thing: events, checkpoint, endpoint cursors, deliveries and
-//!   attempts in one SQLite file. SQL and row ids stay inside. It knows endpoints by name only,
-//!   neither their URLs nor their secrets.
+//!   attempts in one SQLite file. SQL and row ids stay inside. It knows of endpoints their names and
+//!   which events they want, neither their URLs nor their secrets.
 //! - [`event`]: turns a change into an event and its JSON. Pure: no I/O, no clock.
 //! - [`capture`]: follows a database and yields its changes, transaction by transaction, and is told
 //!   what is durable. It knows neither events nor endpoints.

@@ -108,6 +108,13 @@ pub trait ChangeSink {
         resume_lsn: Lsn,
     ) -> Result<(), Self::Error>;
 
+    /// The stream is about to begin, as somebody asked for, where changes are lost; `why` is the
+    /// sentence that refused it before. Comes right before [`connected`](ChangeSink::connected),
+    /// and again if that could not be finished.
+    fn gap_accepted(&mut self, why: &str) {
+        let _ = why;
+    }
+
     /// One change at `position`, which is beyond every earlier one.
     fn change(
         &mut self,

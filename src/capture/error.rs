@@ -105,6 +105,12 @@ impl fmt::Display for LeaveOut {
 }
 
 impl Refusal {
+    /// What is lost, for one that [can be accepted](Refusal::can_be_accepted), without the way on.
+    pub(super) fn loss(&self) -> String {
+        let text = self.to_string();
+        text.strip_suffix(ACCEPT).and_then(|text| text.strip_suffix("; ")).unwrap_or(&text).into()
+    }
+
     /// Whether starting again at the slot's position, accepting the loss, is a way on.
     pub(super) fn can_be_accepted(&self) -> bool {
         matches!(

@@ -90,6 +90,7 @@ pub fn run_replication<S: ChangeSink>(
         source,
         types: TypeCache::new(&options.slot),
         accept_gap: options.accept_gap,
+        accepted: None,
         raw: false,
         got_on: false,
         worked: false,
@@ -111,6 +112,8 @@ struct Follower<'a, S: ChangeSink> {
     /// What the catalog has said of types so far.
     types: TypeCache,
     accept_gap: bool,
+    /// What is lost where a gap was accepted, until the sink knows.
+    accepted: Option<String>,
     /// Whether text comes in whatever bytes the database holds.
     raw: bool,
     /// Whether the last connection streamed for a while or brought something new. One that only
@@ -195,6 +198,9 @@ impl<S: ChangeSink> Follower<'_, S> {
             checked => checked?,
         }
         let Place { position, resume_lsn } = self.place;
+        if let Some(why) = self.accepted.take() {
+            self.sink.gap_accepted(&why);
+        }
         self.sink.connected(&source, position, resume_lsn).map_err(CaptureError::sink)?;
         if new {
             info!(
@@ -334,7 +340,9 @@ impl<S: ChangeSink> Follower<'_, S> {
 
     /// Forgets the stored position, so that the slot's own becomes the start.
     fn accept(&mut self, refusal: &Refusal) {
-        warn!("going on though changes are lost, as asked for: {refusal}");
+        let loss = refusal.loss();
+        warn!("going on though changes are lost, as asked for: {loss}");
+        self.accepted = Some(loss);
         self.place = Place::default();
     }
 

@@ -13,15 +13,16 @@ use crate::delivery::signature::Scheme;
 /// The variable a secret may come from, so that it is on no command line.
 pub(crate) const SECRET_VARIABLE: &str = "WALHOOK_SECRET";
 
-/// A secret: given, in a file, or in the environment.
+/// Secrets: given, in a file, or in the environment.
 #[derive(Args, Clone, Default)]
 pub struct SecretArg {
     /// The secret. Other users of this machine can see it in the list of processes: prefer
-    /// --secret-file, or the variable WALHOOK_SECRET
+    /// --secret-file, or the variable WALHOOK_SECRET. Several while one is being replaced, the
+    /// current one first
     #[arg(long, value_name = "SECRET", conflicts_with = "secret_file")]
-    pub secret: Option<String>,
+    pub secret: Vec<String>,
 
-    /// A file that holds the secret
+    /// A file that holds the secret, or several, one a line
     #[arg(long, value_name = "FILE")]
     pub secret_file: Option<PathBuf>,
 }
@@ -33,26 +34,28 @@ impl std::fmt::Debug for SecretArg {
 }
 
 impl SecretArg {
-    /// The secret, if there is one anywhere.
-    pub(crate) fn get(&self) -> Result<Option<String>, Failure> {
-        if let Some(secret) = &self.secret {
-            return Ok(Some(secret.clone()));
+    /// The secrets, if there are any anywhere.
+    pub(crate) fn get(&self) -> Result<Vec<String>, Failure> {
+        if !self.secret.is_empty() {
+            return Ok(self.secret.clone());
         }
         if let Some(path) = &self.secret_file {
-            return config::read_secret_file(path)
-                .map(Some)
+            return config::read_secrets_file(path)
                 .map_err(|predicate| Failure::usage(format_args!("`--secret-file` {predicate}")));
         }
-        Ok(std::env::var(SECRET_VARIABLE).ok().filter(|secret| !secret.is_empty()))
+        let variable = std::env::var(SECRET_VARIABLE).ok().filter(|secret| !secret.is_empty());
+        Ok(variable.into_iter().collect())
     }
 
-    /// The secret, which has to be somewhere.
-    pub(crate) fn require(&self) -> Result<String, Failure> {
-        self.get()?.ok_or_else(|| {
-            Failure::usage(format_args!(
+    /// The secrets, of which one has to be somewhere.
+    pub(crate) fn require(&self) -> Result<Vec<String>, Failure> {
+        let secrets = self.get()?;
+        if secrets.is_empty() {
+            return Err(Failure::usage(format_args!(
                 "there is no secret: give --secret, --secret-file, or the variable {SECRET_VARIABLE} (`walhook secret` generates one)"
-            ))
-        })
+            )));
+        }
+        Ok(secrets)
     }
 }
 

@@ -10,15 +10,20 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::input::{self, SECRET_VARIABLE, SecretArg};
+use super::sign::NameArgs;
 use super::{Failure, StopSignals};
+use crate::delivery::signature::Scheme;
 use crate::receiver::pretty::{self, Printer};
-use crate::receiver::{Answers, Received, Receiver, ReceiverOptions, SignatureChecker, Tally};
+use crate::receiver::{
+    Answers, Checks, Received, Receiver, ReceiverOptions, SignatureChecker, Tally,
+};
 
 /// What can be said after `walhook listen`.
 #[derive(Args, Debug)]
 #[command(
     after_help = "With a secret, requests that are unsigned or wrongly signed are answered with 401.\n\
-                  The schemes standard and twenty are told apart by their headers."
+                  Schemes are told apart by their headers unless --scheme says which one it has to be.\n\
+                  For ed25519 the secret is the public key: whpk_…"
 )]
 pub struct ListenArgs {
     /// The port; 0 takes a free one, which is printed
@@ -33,9 +38,14 @@ pub struct ListenArgs {
     #[command(flatten)]
     pub secret: SecretArg,
 
-    /// What the headers of the scheme twenty begin with [default: X-Twenty-Webhook]
-    #[arg(long, value_name = "PREFIX")]
-    pub signature_header_prefix: Option<String>,
+    /// Which scheme requests have to be signed under: standard, twenty, stripe or github; of
+    /// several, each [default: any of them]
+    #[arg(long, value_name = "SCHEME", value_parser = input::scheme, value_delimiter = ',')]
+    pub scheme: Vec<Scheme>,
+
+    /// How the headers are called.
+    #[command(flatten)]
+    pub names: NameArgs,
 
     /// Pass verified requests on to this URL, and answer what comes back
     #[arg(long, value_name = "URL", value_parser = http_url)]
@@ -67,9 +77,18 @@ impl ListenArgs {
 
     async fn listen(self) -> Result<(), Failure> {
         let secrets: Vec<SecretString> =
-            self.secret.get()?.map(SecretString::from).into_iter().collect();
-        let checker = SignatureChecker::new(&secrets, self.signature_header_prefix.as_deref())
-            .map_err(Failure::usage)?;
+            self.secret.get()?.into_iter().map(SecretString::from).collect();
+        if secrets.is_empty() && !self.scheme.is_empty() {
+            return Err(Failure::usage(format_args!(
+                "--scheme checks nothing without a secret: give --secret, --secret-file, or the variable {SECRET_VARIABLE}"
+            )));
+        }
+        let checks = Checks {
+            schemes: self.scheme,
+            header_prefix: self.names.signature_header_prefix,
+            header: self.names.signature_header,
+        };
+        let checker = SignatureChecker::new(&secrets, &checks).map_err(Failure::usage)?;
         let unchecked = checker.is_none();
         let mut signals = StopSignals::new()?;
         let statuses = match self.status {

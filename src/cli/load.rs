@@ -65,6 +65,13 @@ fn file(globals: &Globals, variable: Option<OsString>) -> PathBuf {
     named.unwrap_or_else(|| PathBuf::from(DEFAULT_FILE))
 }
 
+/// The file, where one is named or the usual one is there.
+pub(super) fn named_file(globals: &Globals) -> Option<PathBuf> {
+    let file = file(globals, std::env::var_os(FILE_VARIABLE));
+    let usual = globals.config.is_none() && file == Path::new(DEFAULT_FILE);
+    (!usual || file.exists()).then_some(file)
+}
+
 /// How errors name the file beside the journal.
 const KEPT: &str = "<journal>.secret";
 

@@ -3,9 +3,12 @@
 pub mod check;
 pub mod completions;
 mod database;
+pub mod deliveries;
 pub mod demo;
+pub mod endpoints;
 mod failure;
 mod input;
+pub mod journal;
 pub mod listen;
 mod load;
 pub mod logging;
@@ -17,6 +20,7 @@ pub mod sign;
 pub mod status;
 pub mod teardown;
 pub mod verify;
+pub mod when;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
@@ -87,6 +91,10 @@ pub enum Command {
     Teardown(teardown::TeardownArgs),
     /// Show positions, lag, retained WAL and the health of every endpoint
     Status(status::StatusArgs),
+    /// Look at what was not delivered, and have it sent again
+    Deliveries(deliveries::DeliveriesArgs),
+    /// List endpoints, and switch them on and off
+    Endpoints(endpoints::EndpointsArgs),
     /// Receive webhooks here: verify and print them
     Listen(listen::ListenArgs),
     /// Generate a signing secret
@@ -137,6 +145,8 @@ impl Cli {
             Command::Setup(args) => args.run(&globals),
             Command::Teardown(args) => args.run(&globals),
             Command::Status(args) => args.run(&globals),
+            Command::Deliveries(args) => args.run(&globals),
+            Command::Endpoints(args) => args.run(&globals),
             Command::Listen(args) => args.run(),
             Command::Secret(args) => args.run(),
             Command::Sign(args) => args.run(),

@@ -76,6 +76,34 @@ pub(super) fn ago(at_ms: i64) -> String {
     format!("{} ago", rough(Duration::from_millis(u64::try_from(since_ms).unwrap_or(0))))
 }
 
+/// How soon, roughly: `in 3 s`, or `now`.
+pub(super) fn until(at_ms: i64) -> String {
+    match u64::try_from(at_ms.saturating_sub(now_ms())) {
+        Ok(left_ms) if left_ms > 0 => format!("in {}", rough(Duration::from_millis(left_ms))),
+        _ => "now".to_owned(),
+    }
+}
+
+/// Columns under their headings, each as wide as its widest entry.
+pub(super) fn table(rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = Vec::new();
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| one_line(cell)).collect()).collect();
+    for row in &rows {
+        widths.resize(widths.len().max(row.len()), 0);
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    for row in &rows {
+        let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
+        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
 /// A duration in its largest unit, or milliseconds.
 pub(super) fn rough(duration: Duration) -> String {
     let s = duration.as_secs();

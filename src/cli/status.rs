@@ -1,6 +1,6 @@
 //! `walhook status`: positions, lag and health.
 
-mod json;
+pub(super) mod json;
 mod text;
 
 use clap::Args;

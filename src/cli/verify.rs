@@ -9,7 +9,7 @@ use super::Failure;
 use super::input;
 use super::sign::SignedArgs;
 use crate::clock::now_ms;
-use crate::delivery::signature::{Signer, VerifyError};
+use crate::delivery::signature::{Scheme, SignatureError, Verifier, VerifyError};
 
 /// What can be said after `walhook verify`.
 #[derive(Args, Debug)]
@@ -32,18 +32,53 @@ pub struct VerifyArgs {
 impl VerifyArgs {
     /// Checks it.
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let (signer, id) = self.signed.signer()?;
-        let Some(timestamp) = self.signed.timestamp else {
+        let (verifier, headers) = (self.verifier()?, self.headers()?);
+        let body = input::body()?;
+        match verifier.verify(&headers, &body, now_ms(), self.tolerance) {
+            Ok(()) => super::print("the signature is right\n"),
+            Err(error) => {
+                let hint = self.hint(&verifier, &headers, &body, &error);
+                Err(Failure::failed(format_args!("the signature is wrong: {error}{hint}")))
+            }
+        }
+    }
+
+    fn verifier(&self) -> Result<Verifier, Failure> {
+        let names = &self.signed.names;
+        let named = |verifier: Verifier| -> Result<Verifier, SignatureError> {
+            let verifier = match &names.signature_header_prefix {
+                Some(prefix) => verifier.with_header_prefix(prefix)?,
+                None => verifier,
+            };
+            match &names.signature_header {
+                Some(name) => verifier.with_header(name),
+                None => Ok(verifier),
+            }
+        };
+        let secrets = self.signed.secrets()?;
+        Verifier::new(self.signed.scheme, &secrets).and_then(named).map_err(Failure::usage)
+    }
+
+    /// The headers that the request came with, as far as the scheme has them.
+    fn headers(&self) -> Result<HeaderMap, Failure> {
+        let scheme = self.signed.scheme;
+        let id = self.signed.id()?;
+        // Stripe's stands with the signature, and GitHub's is not there at all.
+        let apart = matches!(scheme, Scheme::Standard | Scheme::Twenty);
+        if apart && self.signed.timestamp.is_none() {
             return Err(Failure::usage(
                 "the timestamp is part of what is signed: give the header's value with --timestamp",
             ));
-        };
+        }
         let mut headers = HeaderMap::new();
         for name in self.signed.header_names() {
-            let value = if name == "webhook-id" {
+            let lower = name.to_ascii_lowercase();
+            let value = if lower == "webhook-id" {
                 id.to_owned()
-            } else if name.to_ascii_lowercase().ends_with("-timestamp") {
-                timestamp.to_string()
+            } else if lower.starts_with("x-github-") {
+                continue;
+            } else if apart && lower.ends_with("-timestamp") {
+                self.signed.timestamp.unwrap_or_default().to_string()
             } else {
                 self.signature.trim().to_owned()
             };
@@ -56,20 +91,13 @@ impl VerifyArgs {
             };
             headers.insert(header, value);
         }
-        let body = input::body()?;
-        match signer.verify(&headers, &body, now_ms(), self.tolerance) {
-            Ok(()) => super::print("the signature is right\n"),
-            Err(error) => {
-                let hint = self.hint(&signer, &headers, &body, &error);
-                Err(Failure::failed(format_args!("the signature is wrong: {error}{hint}")))
-            }
-        }
+        Ok(headers)
     }
 
     /// What usually is the matter, if it is.
     fn hint(
         &self,
-        signer: &Signer,
+        verifier: &Verifier,
         headers: &HeaderMap,
         body: &[u8],
         error: &VerifyError,
@@ -77,7 +105,7 @@ impl VerifyArgs {
         if !error.is_mismatch() {
             return String::new();
         }
-        let matches = |body: &[u8]| signer.verify(headers, body, 0, None).is_ok();
+        let matches = |body: &[u8]| verifier.verify(headers, body, 0, None).is_ok();
         let trimmed = body.strip_suffix(b"\n").map(|body| body.strip_suffix(b"\r").unwrap_or(body));
         if trimmed.is_some_and(matches) {
             return "; it is right without the line break at the body's end, so that was added on the way here".into();

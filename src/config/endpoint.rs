@@ -19,7 +19,7 @@ use super::error::{ConfigError, Located, Place};
 use super::name::is_endpoint;
 use super::raw::RawEndpoint;
 use super::ready::{not_one_of, twice, within};
-use crate::delivery::{EndpointOptions, Ordering};
+use crate::delivery::{EndpointOptions, Ordering, Signer};
 use crate::event::filter::EventFilter;
 use crate::journal::Start;
 
@@ -46,6 +46,7 @@ const OWN_HEADERS: &[&str] = &[
     "upgrade",
     "webhook-attempt",
     "webhook-id",
+    "webhook-sequence",
     "webhook-signature",
     "webhook-timestamp",
 ];
@@ -112,9 +113,15 @@ fn build(raw: RawEndpoint, directory: &Path) -> Result<EndpointOptions> {
         }
     };
     let secrets = signing::secrets(raw.secret, raw.secrets, raw.secret_file, directory)?;
-    let prefix = raw.signature_header_prefix.as_ref();
-    let signers = signing::signers(&name, &raw.place, raw.signature, secrets, prefix)?;
-    let headers = build_headers(raw.headers, prefix)?;
+    let signers = signing::Signing {
+        name: &name,
+        place: &raw.place,
+        secrets,
+        header: raw.signature_header,
+        prefix: raw.signature_header_prefix,
+    }
+    .signers(raw.signature)?;
+    let headers = build_headers(raw.headers, &signers)?;
     let (ordering, concurrency) = build_ordering(raw.ordering.as_ref(), raw.concurrency.as_ref())?;
     let timeout = match raw.timeout {
         Some(timeout) => within(timeout, Duration::from_millis(1), MAX_TIMEOUT)?,
@@ -129,18 +136,24 @@ fn build(raw: RawEndpoint, directory: &Path) -> Result<EndpointOptions> {
         Some(start) => match start.value.as_str() {
             "now" => Start::Now,
             "earliest" => Start::Earliest,
-            id if id.starts_with("evt_") => {
-                let message = "is an event's id, which is not supported by this version of walhook: write \"now\" or \"earliest\"";
-                return Err(ConfigError::at(&start.place, message));
-            }
-            _ => return Err(not_one_of(start, &["now", "earliest"])),
+            id if id.starts_with("evt_") => match id.parse() {
+                Ok(id) => Start::AfterId(id),
+                Err(error) => {
+                    return Err(ConfigError::at(
+                        &start.place,
+                        format_args!("is {id:?}: {error}; copy it whole, or write \"earliest\""),
+                    ));
+                }
+            },
+            _ => return Err(not_one_of(start, &["now", "earliest", "evt_…"])),
         },
     };
     // Who writes a loopback address means it; a name that merely resolves to one is another thing.
     let private_network =
         raw.allow_private_network.map_or_else(|| is_loopback(&url), |allow| allow.value);
     let retry = raw.retry.map(retry::build).transpose()?.unwrap_or_default();
-    let format = format::build(raw.format, raw.template, raw.content_type, directory)?;
+    let (template, content_type) = (raw.template, raw.content_type);
+    let format = format::build(raw.format, template, content_type, (&name, &url), directory)?;
     let (method, compress) = http::build(raw.method, raw.compress)?;
     let batch = batch::build(raw.batch, &format, &method)?;
     let networks = network::build(private_network, raw.allow_networks, raw.deny_networks)?;
@@ -178,7 +191,7 @@ impl<E: std::fmt::Display> std::fmt::Display for Holds<E> {
 }
 
 /// The error never shows the URL: its path and query are often secret.
-fn parse_url(text: &str) -> Result<Url, String> {
+pub(super) fn parse_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text.trim()).map_err(|error| {
         format!("is no URL ({error}): write one such as \"https://example.com/hooks\"")
     })?;
@@ -194,7 +207,7 @@ fn parse_url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-fn default_name(url: &Url) -> String {
+pub(super) fn default_name(url: &Url) -> String {
     let host = match url.host() {
         Some(Host::Ipv6(address)) => address.to_string(),
         Some(host) => host.to_string(),
@@ -220,19 +233,16 @@ fn is_loopback(url: &Url) -> bool {
 
 fn build_headers(
     raw: Vec<(String, Located<String>)>,
-    prefix: Option<&Located<String>>,
+    signers: &[Signer],
 ) -> Result<Vec<(HeaderName, HeaderValue)>> {
-    let prefix = prefix.map_or("x-twenty-webhook".into(), |prefix| prefix.value.to_lowercase());
+    let signed: Vec<HeaderName> = signers.iter().flat_map(Signer::header_names).collect();
     let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::with_capacity(raw.len());
     for (name, value) in raw {
         let Ok(header) = name.parse::<HeaderName>() else {
             let message = "is no header's name: use letters, digits and hyphens";
             return Err(ConfigError::at(&value.place, message));
         };
-        let own = OWN_HEADERS.contains(&header.as_str())
-            || header.as_str() == format!("{prefix}-signature")
-            || header.as_str() == format!("{prefix}-timestamp");
-        if own {
+        if OWN_HEADERS.contains(&header.as_str()) || signed.contains(&header) {
             let message = "is written by walhook itself: remove it";
             return Err(ConfigError::at(&value.place, message));
         }

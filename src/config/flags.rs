@@ -8,7 +8,7 @@ use super::error::{ConfigError, Located, Place};
 use super::name::is_endpoint;
 use super::raw::{RawConfig, RawDelivery, RawEndpoint, RawJournal, RawSource, RawTable};
 use super::ready::DEFAULT_JOURNAL;
-use super::secret_file::{path_beside, read_secret_file};
+use super::secret_file::{path_beside, read_secrets_file};
 
 /// The configuration on the command line instead of in a file.
 #[derive(Args, Clone, Default)]
@@ -39,11 +39,12 @@ pub struct Flags {
     #[arg(long, value_name = "SECRET", requires = "source", conflicts_with = "secret_file")]
     pub secret: Option<String>,
 
-    /// A file that holds the signing secret
+    /// A file that holds the signing secret; several while rotating, one a line, the current one
+    /// first
     #[arg(long, value_name = "FILE", requires = "source")]
     pub secret_file: Option<PathBuf>,
 
-    /// How requests are signed: standard, twenty or none [default: standard]
+    /// How requests are signed: standard, twenty, stripe, github or none [default: standard]
     #[arg(long, value_name = "SCHEME", value_delimiter = ',', requires = "source")]
     pub signature: Vec<String>,
 
@@ -97,12 +98,16 @@ impl Flags {
         &self,
         secret: Option<(&'static str, String)>,
     ) -> Result<RawConfig, ConfigError> {
-        let secret = match (&self.secret, &self.secret_file) {
-            (Some(secret), _) => Some(located("--secret", secret.clone())),
+        let one = |place, secret| located(place, vec![located(place, secret)]);
+        let secrets = match (&self.secret, &self.secret_file) {
+            (Some(secret), _) => Some(one("--secret", secret.clone())),
             (None, Some(path)) => {
-                Some(located("--secret-file", path.as_path()).try_map(read_secret_file)?)
+                let place = "--secret-file";
+                let secrets = located(place, path.as_path()).try_map(read_secrets_file)?.value;
+                let secrets = secrets.into_iter().map(|secret| located(place, secret)).collect();
+                Some(located(place, secrets))
             }
-            (None, None) => secret.map(|(place, secret)| located(place, secret)),
+            (None, None) => secret.map(|(place, secret)| one(place, secret)),
         };
         let source = RawSource {
             url: self.source.clone().map(|url| located("--source", url)),
@@ -121,7 +126,7 @@ impl Flags {
             delivery: RawDelivery::default(),
             source,
             tables: self.tables.iter().map(|table| raw_table(table)).collect(),
-            endpoints: self.to.iter().map(|to| self.raw_endpoint(to, secret.as_ref())).collect(),
+            endpoints: self.to.iter().map(|to| self.raw_endpoint(to, secrets.as_ref())).collect(),
             journal: RawJournal { path, ..RawJournal::default() },
             stop_grace: None,
             place: Place::Flag("--source"),
@@ -129,7 +134,11 @@ impl Flags {
         })
     }
 
-    fn raw_endpoint(&self, to: &str, secret: Option<&Located<String>>) -> RawEndpoint {
+    fn raw_endpoint(
+        &self,
+        to: &str,
+        secrets: Option<&Located<Vec<Located<String>>>>,
+    ) -> RawEndpoint {
         let (name, url) = match to.split_once('=') {
             Some((name, url)) if is_endpoint(name) && url.contains("://") => (Some(name), url),
             _ => (None, to),
@@ -142,7 +151,7 @@ impl Flags {
             name: name.map(|name| located("--to", name.to_owned())),
             url: Some(located("--to", url.to_owned())),
             events: list("--events", &self.events),
-            secret: secret.cloned(),
+            secrets: secrets.cloned(),
             signature: list("--signature", &self.signature),
             ..RawEndpoint::empty(Place::Flag("--to"))
         }

@@ -7,6 +7,7 @@ mod error;
 mod expand;
 mod flags;
 mod name;
+mod outline;
 mod raw;
 mod ready;
 mod secret_file;
@@ -19,9 +20,11 @@ use std::path::Path;
 
 pub use error::ConfigError;
 pub use flags::Flags;
+pub use outline::Outline;
 pub use ready::{Config, DaemonConfig, JournalConfig, Needs, SourceConfig};
 pub(crate) use secret_file::create as keep_secret;
-pub use secret_file::read_secret_file;
+pub use secret_file::{read_secret_file, read_secrets_file};
+pub(crate) use suggest::nearest;
 pub use table::TableConfig;
 pub use units::{parse_duration, parse_size};
 

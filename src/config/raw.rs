@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::error::{ConfigError, Located, Place};
 use super::section::{Document, Section};
+use super::units::parse_size;
 
 mod endpoint;
 
@@ -40,6 +41,8 @@ pub(crate) struct RawSource {
     pub(crate) int8: Option<Located<String>>,
     pub(crate) origin: Option<Located<String>>,
     pub(crate) invalid_utf8: Option<Located<String>>,
+    /// In bytes; none for `never`.
+    pub(crate) lag_warning: Option<Located<Option<u64>>>,
 }
 
 pub(crate) struct RawTable {
@@ -133,6 +136,17 @@ fn source(mut section: Section<'_>) -> Result<RawSource> {
         int8: section.string("int8")?,
         origin: section.string("origin")?,
         invalid_utf8: section.string("invalid_utf8")?,
+        lag_warning: section.parsed(
+            "lag_warning",
+            "a size in quotes, such as \"1GiB\", or \"never\"",
+            |text| match text.trim() {
+                "0" | "never" => Ok(None),
+                size => match parse_size(size) {
+                    Ok(bytes) => Ok((bytes > 0).then_some(bytes)),
+                    Err(why) => Err(format!("{why}, or \"never\"")),
+                },
+            },
+        )?,
     };
     section.finish(&[])?;
     Ok(source)

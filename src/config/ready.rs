@@ -19,6 +19,9 @@ type Result<T, E = ConfigError> = std::result::Result<T, E>;
 /// Where the journal is unless something else is said.
 pub(super) const DEFAULT_JOURNAL: &str = "walhook.db";
 
+/// How much log the server may keep for the slot until that is said, unless something else is.
+const LAG_WARNING_BYTES: u64 = 1 << 30;
+
 /// The checked configuration.
 #[derive(Debug)]
 pub struct Config {
@@ -57,6 +60,9 @@ pub struct SourceConfig {
     pub origin: Origin,
     /// Whether U+FFFD stands for bytes that are not UTF-8, which otherwise end the stream.
     pub replace_invalid_utf8: bool,
+    /// How much log, in bytes, the server may keep for the slot until that is said; none to say
+    /// nothing.
+    pub lag_warning_bytes: Option<u64>,
 }
 
 /// The journal.
@@ -198,6 +204,7 @@ fn build_source(raw: RawSource, whole: &Place, directory: &Path) -> Result<Sourc
         int8_as_string,
         origin,
         replace_invalid_utf8,
+        lag_warning_bytes: raw.lag_warning.map_or(Some(LAG_WARNING_BYTES), |lag| lag.value),
     })
 }
 

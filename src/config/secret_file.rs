@@ -25,6 +25,13 @@ pub fn read_secret_file(path: &Path) -> Result<String, String> {
     }
 }
 
+/// Reads a file with a secret a line, the current one first; empty lines are passed over.
+pub fn read_secrets_file(path: &Path) -> Result<Vec<String>, String> {
+    let text = read_secret_file(path)?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    Ok(lines.map(str::to_owned).collect())
+}
+
 /// The file beside a journal that keeps the secret walhook made for it.
 pub(crate) fn path_beside(journal: &Path) -> PathBuf {
     let mut name = journal.as_os_str().to_owned();
@@ -62,6 +69,16 @@ mod tests {
         assert_eq!(create(&path, "whsec_two"), Ok(false));
         assert_eq!(read_secret_file(&path).as_deref(), Ok("whsec_one"));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn holds_a_secret_a_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secrets");
+        fs::write(&path, "\n  whsec_new \r\n\nwhsec_old\n").unwrap();
+        assert_eq!(read_secrets_file(&path).unwrap(), ["whsec_new", "whsec_old"]);
+        fs::write(&path, " \n\n").unwrap();
+        assert!(read_secrets_file(&path).unwrap_err().contains("which is empty"));
     }
 
     #[test]

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::capture::Origin;
-use crate::delivery::{Ordering, Scheme};
+use crate::delivery::{BatchOptions, Ordering, Scheme};
 use crate::event::TableRule;
 use crate::journal::Start;
 use crate::postgres::TablePattern;
@@ -54,6 +54,7 @@ fn the_smallest_file_gets_the_defaults() {
     assert_eq!((&*config.source.slot, &*config.source.publication), ("walhook", "walhook"));
     assert!(!config.source.create && !config.source.int8_as_string && !config.source.failover);
     assert!(config.source.origin == Origin::Any && !config.source.replace_invalid_utf8);
+    assert_eq!(config.source.lag_warning_bytes, Some(1 << 30));
     assert_eq!(
         config.tables,
         [TableConfig {
@@ -70,6 +71,7 @@ fn the_smallest_file_gets_the_defaults() {
     assert_eq!(endpoint.timeout, Duration::from_secs(15));
     assert_eq!(endpoint.connect_timeout, Duration::from_secs(5));
     assert_eq!(endpoint.start, Start::Now);
+    assert_eq!(endpoint.batch, BatchOptions::SINGLE);
     assert!(endpoint.filter.matches("people.created") && !endpoint.networks.private);
     assert_eq!(
         config.journal,
@@ -80,6 +82,16 @@ fn the_smallest_file_gets_the_defaults() {
         }
     );
     assert_eq!(config.daemon.stop_grace, Duration::from_secs(30));
+}
+
+#[test]
+fn a_lag_is_said_at_a_size_or_never() {
+    for (written, expected) in
+        [("1B", Some(1)), ("0B", None), ("0", None), ("never", None), ("2GiB", Some(2 << 30))]
+    {
+        let text = file(&format!("lag_warning = \"{written}\""), "", "", "");
+        assert_eq!(parse(&text).unwrap().source.lag_warning_bytes, expected, "{written}");
+    }
 }
 
 #[test]
@@ -95,6 +107,7 @@ fn everything_that_is_written_counts() {
         int8 = "string"
         origin = "none"
         invalid_utf8 = "replace"
+        lag_warning = "512MiB"
 
         [[table]]
         name = 'crm."old.people"'
@@ -111,6 +124,7 @@ fn everything_that_is_written_counts() {
         signature = ["standard", "twenty"]
         signature_header_prefix = "X-Crm"
         headers = { Authorization = "Bearer ${TOKEN}", X-Z = "1", X-A = "2" }
+        when = "data.status == 'active' && 'email' in updatedFields"
         ordering = "none"
         concurrency = "${WORKERS}"
         timeout = "2s"
@@ -138,12 +152,14 @@ fn everything_that_is_written_counts() {
     assert_eq!(&*config.source.publication, "Größe");
     assert!(config.source.create && config.source.int8_as_string);
     assert!(config.source.origin == Origin::None && config.source.replace_invalid_utf8);
+    assert_eq!(config.source.lag_warning_bytes, Some(512 << 20));
     assert_eq!(records(&config), ["crm.\"old.people\"=person", "public.notes=notes"]);
     let first = &config.endpoints[0];
     assert!(first.filter.matches("note.deleted") && !first.filter.matches("note.created"));
+    assert!(first.when.is_some() && config.endpoints[1].when.is_none());
     let schemes: Vec<_> = first.signers.iter().map(|signer| signer.scheme()).collect();
     assert_eq!(schemes, [Scheme::Standard, Scheme::Twenty]);
-    let signed = first.signers[1].sign("x", 0, b"").unwrap();
+    let signed = first.signers[1].sign("x", "", 0, b"").unwrap();
     assert!(signed.contains_key("x-crm-signature"));
     let headers: Vec<_> =
         first.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
@@ -162,6 +178,17 @@ fn everything_that_is_written_counts() {
 }
 
 /// Each wrong file and the sentence it gets. Lines of `file`: 1 is `[source]`.
+#[test]
+fn batches_have_defaults_and_limits() {
+    let batch = |line: &str| parse(&file("", "", line, "")).unwrap().endpoints[0].batch;
+    let default = BatchOptions { max_events: 100, max_bytes: 1 << 20, max_wait: Duration::ZERO };
+    assert_eq!(batch("batch = {}"), default);
+    let written =
+        BatchOptions { max_events: 1_000, max_bytes: 2_000, max_wait: Duration::from_millis(250) };
+    let line = "batch = { max_events = 1000, max_bytes = \"2kB\", max_wait = \"250ms\" }";
+    assert_eq!(batch(line), written);
+}
+
 #[test]
 fn wrong_files_get_one_sentence() {
     let source = |line: &str| file(line, "", "", "");
@@ -217,6 +244,14 @@ fn wrong_files_get_one_sentence() {
         (
             source("invalid_utf8 = \"skip\""),
             "2: `source.invalid_utf8` is \"skip\": write \"stop\" or \"replace\"",
+        ),
+        (
+            source("lag_warning = \"much\""),
+            "2: `source.lag_warning` is \"much\", which is no size: write a whole number with a unit (B, kB, MB, GB, TB, KiB, MiB, GiB, TiB), such as \"512MiB\", or \"never\"",
+        ),
+        (
+            source("lag_warning = 1024"),
+            "2: `source.lag_warning` is the number 1024: write a size in quotes, such as \"1GiB\", or \"never\"",
         ),
         (
             source("int8 = \"float\""),
@@ -294,8 +329,8 @@ fn wrong_files_get_one_sentence() {
             "8: `endpoint.signature` names \"twnety\": did you mean `twenty`?",
         ),
         (
-            endpoint("signature = [\n\"twenty\",\n\"github\"]"),
-            "10: `endpoint.signature` names \"github\", which is not supported by this version of walhook: write \"standard\", \"twenty\" or \"none\"",
+            endpoint("signature = [\n\"twenty\",\n\"gihtub\"]"),
+            "10: `endpoint.signature` names \"gihtub\": did you mean `github`?",
         ),
         (
             endpoint("signature = \"twenty\""),
@@ -309,6 +344,47 @@ fn wrong_files_get_one_sentence() {
             endpoint("signature_header_prefix = \"X\""),
             "8: `endpoint.signature_header_prefix` has no effect without signature = [\"twenty\"]: remove it, or add the scheme",
         ),
+        (
+            endpoint("signature_header = \"X\""),
+            "8: `endpoint.signature_header` has no effect without signature = [\"stripe\"]: remove it, or add the scheme",
+        ),
+        (
+            endpoint("signature = [\"stripe\"]\nsignature_header = \"webhook-signature\""),
+            "9: `endpoint.signature_header` cannot be used: \"webhook-signature\" is a header of the scheme `standard`; choose another name",
+        ),
+        (
+            endpoint("signature = [\"stripe\"]\nsignature_header = \"Host\""),
+            "9: `endpoint.signature_header` names the header host, which walhook writes for something else: choose another name",
+        ),
+        (
+            endpoint(
+                "signature = [\"stripe\", \"twenty\"]\nsignature_header_prefix = \"X\"\nsignature_header = \"X-Signature\"",
+            ),
+            "10: `endpoint.signature_header` names the header x-signature, which walhook writes for something else: choose another name",
+        ),
+        (
+            endpoint("signature = [\"standard\", \"github\"]\nsecret = \"hunter2\""),
+            "9: `endpoint.secret` holds nothing that the scheme standard can sign with: add a whsec_… or whsk_… secret (`walhook secret --scheme standard` generates one), or take \"standard\" out of `signature`",
+        ),
+        (
+            endpoint(
+                "signature = [\"standard\", \"github\"]\nsecrets = [\n\"${CRM_SECRET}\",\n\"whsk_hunter2\"]",
+            ),
+            "11: `endpoint.secrets` cannot be used: secret 2 is fit for none of the schemes standard, github; remove or replace it",
+        ),
+        (
+            endpoint("secrets = [\n\"${CRM_SECRET}\",\n\"whsec_hunter2\"]"),
+            "10: `endpoint.secrets` cannot be used: secret 2 ",
+        ),
+        (
+            endpoint("signature = [\"stripe\"]\nheaders = { Stripe-Signature = \"x\" }"),
+            "9: `endpoint.headers.Stripe-Signature` is written by walhook itself: remove it",
+        ),
+        (
+            endpoint("when = \"evnt == 'x'\""),
+            "8: `endpoint.when` cannot be used: names \"evnt\", which is not there: did you mean \"event\"? (character 1)",
+        ),
+        (endpoint("when = \"data.\""), "8: `endpoint.when` cannot be used: is no CEL: "),
         (endpoint("events = []"), "8: `endpoint.events` cannot be used: "),
         (endpoint("events = [\"person.*\",\n\"\"]"), "9: `endpoint.events` cannot be used: "),
         (
@@ -389,15 +465,55 @@ fn wrong_files_get_one_sentence() {
         ),
         (
             endpoint("start = \"later\""),
-            "8: `endpoint.start` is \"later\": write \"now\" or \"earliest\"",
+            "8: `endpoint.start` is \"later\": write \"now\" or \"earliest\" or \"evt_…\"",
         ),
         (
             endpoint("start = \"evt_1\""),
-            "8: `endpoint.start` is an event's id, which is not supported by this version of walhook: write \"now\" or \"earliest\"",
+            "8: `endpoint.start` is \"evt_1\": not an event id: evt_ and 32 of the digits 0-9, a-z without i, l, o, u; copy it whole, or write \"earliest\"",
         ),
         (
-            endpoint("template = \"x\""),
-            "8: `endpoint.template` is not supported by this version of walhook: remove it",
+            endpoint("format = \"cloudevent\""),
+            "8: `endpoint.format` is \"cloudevent\": did you mean `cloudevents`?",
+        ),
+        (
+            endpoint("format = \"twenty\"\ntemplate = \"{{ data }}\""),
+            "9: `endpoint.template` stands beside `format`: keep one of the two",
+        ),
+        (
+            endpoint("content_type = \"text/plain\""),
+            "8: `endpoint.content_type` has no effect without a `template`: remove it, or add one",
+        ),
+        (
+            endpoint("template = \"{{ data }}\"\ncontent_type = \"text\""),
+            "9: `endpoint.content_type` is no media type: write one such as \"application/json\"",
+        ),
+        (
+            endpoint("template = \"missing.j2\""),
+            "8: `endpoint.template` names the file conf/missing.j2, which cannot be read: ",
+        ),
+        (
+            endpoint("template = \"{{ data.id }\""),
+            "8: `endpoint.template` has an error in line 1: syntax error: ",
+        ),
+        (
+            endpoint("template = '''{{ data.id }}\n{{ dat.name }}'''"),
+            "8: `endpoint.template` has an error in line 2: there is no dat: what can stand here is id, event, timestamp, data, previous, updatedFields, unchanged, source",
+        ),
+        (
+            endpoint("template = \"{% if event == 'a' %}{{ data.id | shout }}{% endif %}\""),
+            "8: `endpoint.template` has an error in line 1: there is no filter shout",
+        ),
+        (
+            endpoint("batch = { max_events = 0 }"),
+            "8: `endpoint.batch.max_events` is 0: write a number from 1 to 1000",
+        ),
+        (
+            endpoint("batch = { max_bytes = \"1GiB\" }"),
+            "8: `endpoint.batch.max_bytes` is not between \"1KiB\" and \"16MiB\": write a size in between",
+        ),
+        (
+            endpoint("batch = { max_wait = \"2m\" }"),
+            "8: `endpoint.batch.max_wait` is too long: write a duration from \"0s\" to \"1m\"",
         ),
         (
             rest("[[endpoint]]\nurl = \"https://example.com\"\nsecret = \"${CRM_SECRET}\""),
@@ -510,6 +626,80 @@ fn secrets_and_urls_come_from_files_beside_the_configuration() {
 }
 
 mod pace;
+
+#[test]
+fn each_scheme_takes_the_secrets_it_can_sign_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = crate::delivery::signature::generate_key_pair().unwrap();
+    let key = secrecy::ExposeSecret::expose_secret(&key.signing).to_owned();
+    std::fs::write(folder.path().join("secrets"), format!("{key}\n{SECRET}\n\ntext\n")).unwrap();
+    let path = folder.path().join("walhook.toml");
+    let text = "[source]\nurl = 'postgres://ann@h/crm'\n[[table]]\nname = 'a'\n[[endpoint]]\n\
+                url = 'http://h'\nsecret_file = 'secrets'\n\
+                signature = ['standard', 'twenty', 'stripe', 'github']\nsignature_header = 'X-Pay'";
+    std::fs::write(&path, text).unwrap();
+    let config = Config::load(&path, Needs::Everything).unwrap();
+    let signers = &config.endpoints[0].signers;
+    let signed = |place: usize| signers[place].sign("evt_1", "a.created", 1_000, b"{}").unwrap();
+    let standard = signed(0)["webhook-signature"].to_str().unwrap().to_owned();
+    let versions: Vec<_> =
+        standard.split(' ').map(|entry| entry.split_once(',').unwrap().0).collect();
+    assert_eq!(versions, ["v1a", "v1"]);
+    assert_eq!(signed(2)["x-pay"].to_str().unwrap().matches("v1=").count(), 2);
+    for (place, scheme) in [(1, Scheme::Twenty), (3, Scheme::Github)] {
+        let alone = crate::delivery::Signer::new(scheme, &[SECRET.into()]).unwrap();
+        alone.verify(&signed(place), b"{}", 1_000, None).unwrap();
+    }
+}
+
+#[test]
+fn formats_and_templates_are_built() {
+    let format =
+        |endpoint: &str| parse(&file("", "", endpoint, "")).unwrap().endpoints.remove(0).format;
+    assert_eq!(format("").name(), "walhook");
+    for name in crate::event::Format::NAMES {
+        assert_eq!(format(&format!("format = {name:?}")).name(), name);
+    }
+    let twenty = format("url = \"https://example.com/t0ken\"\nformat = \"twenty\"");
+    assert!(!format!("{twenty:?}").contains("t0ken"));
+    let inline =
+        format("template = '{\"a\": {{ data.t0ken }}}'\ncontent_type = 'application/json'");
+    let shown = format!("{inline:?}");
+    assert!(shown.contains("application/json") && !shown.contains("t0ken"), "{shown}");
+}
+
+#[test]
+fn templates_lie_beside_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("walhook.toml");
+    let text = "[source]\nurl = 'postgres://ann@h/crm'\n[[table]]\nname = 'a'\n[[endpoint]]\n\
+                url = 'http://h'\nsignature = ['none']\ntemplate = 'slack.json.j2'";
+    std::fs::write(&path, text).unwrap();
+    let template = folder.path().join("slack.json.j2");
+    std::fs::write(&template, "{\"text\": {{ data.name }}}").unwrap();
+    let config = Config::load(&path, Needs::Everything).unwrap();
+    assert_eq!(config.endpoints[0].format.name(), "template");
+    assert!(format!("{:?}", config.endpoints[0].format).contains("slack.json.j2"));
+    for (text, sentence) in [
+        (
+            "{\"text\": {{ data.name }},\n}",
+            "names slack.json.j2, which makes no JSON of a sample event: look for a comma too many or too few, or a quote that is missing",
+        ),
+        (
+            "{\"text\":\n\n {{ data.name | upper(1, 2) }}}",
+            "names slack.json.j2, which has an error in line 3: too many arguments",
+        ),
+        (
+            "{% include 'passwd' %}",
+            "names slack.json.j2, which has an error in line 1: syntax error: unknown statement include",
+        ),
+    ] {
+        std::fs::write(&template, text).unwrap();
+        let error = Config::load(&path, Needs::Everything).unwrap_err();
+        assert_eq!(error.line(), Some(8));
+        assert!(error.to_string().ends_with(&format!("`endpoint.template` {sentence}")), "{error}");
+    }
+}
 
 mod flags {
     use clap::Parser;

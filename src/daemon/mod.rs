@@ -4,7 +4,10 @@
 //! its writer thread. Dispatchers are tasks of the runtime. Stopping turns the intake off first
 //! (capture, and new attempts), then lets what is in flight finish, and last closes the journal.
 
+mod dispatchers;
 mod error;
+mod lag;
+mod orders;
 mod prepare;
 mod reload;
 mod sink;
@@ -13,24 +16,25 @@ mod watch;
 
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{oneshot, watch as channel};
-use tokio::task::JoinHandle;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 pub use crate::delivery::Stop;
 pub use error::DaemonError;
+pub use orders::carry_out_orders;
 pub use watch::Reload;
 
 use crate::capture::{
     CaptureError, Progress, ReplicationOptions, Source, StartPoint, run_replication,
 };
-use crate::config::{Config, SourceConfig};
-use crate::delivery::{DeliveryError, Dispatcher, EndpointOptions};
-use crate::journal::{Journal, JournalOptions, JournalWriter};
+use crate::config::{Config, JournalConfig, SourceConfig};
+use crate::delivery::{EndpointOptions, Hosts};
+use crate::journal::{Journal, JournalError, JournalOptions, JournalWriter};
 
+use dispatchers::Dispatchers;
+use lag::LagWatch;
 use reload::Fixed;
 use sink::{JournalSink, RulesParts};
 use tables::Tables;
@@ -38,6 +42,9 @@ use watch::Watcher;
 
 /// How often it is looked whether the journal can still be written at all.
 const WRITER_LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
+/// How long another process may have the journal locked at the start.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+const LOCK_ASKED_EVERY: Duration = Duration::from_millis(50);
 
 /// What is decided at the start of one run and not in the configuration.
 #[derive(Clone, Debug, Default)]
@@ -62,11 +69,11 @@ pub async fn run(
     options: RunOptions,
     stop: channel::Receiver<Stop>,
 ) -> Result<(), DaemonError> {
-    let (journal, writer) = Journal::open(JournalOptions {
-        retain: config.journal.retain,
-        max_size_bytes: config.journal.max_size_bytes,
-        ..JournalOptions::new(&config.journal.path)
-    })?;
+    let (journal, writer) = open(&config.journal).await?;
+    // At once, for retention may be at work already.
+    let filters = config.endpoints.iter().map(|e| (e.name.clone(), e.filter.clone()));
+    journal.set_filters(filters.collect());
+    journal.want_reports(config.endpoints.iter().any(|e| e.filter.wants_reports()));
     if config.source.create && journal.checkpoint().is_none() {
         let mut stopped = stop.clone();
         tokio::select! {
@@ -84,14 +91,38 @@ pub async fn run(
     );
     let (fixed, tables) = (Fixed::of(&config), Arc::new(Tables::new(config.tables)));
     enable(&options.enable, &config.endpoints, &journal).await?;
-    let dispatchers = Dispatchers::start(config.endpoints, &journal).await?;
+    let names: Vec<String> = config.endpoints.iter().map(|one| one.name.clone()).collect();
+    carry_out_orders(&journal, &names).await?;
+    let hosts = Hosts::new(config.breaker);
+    let dispatchers = Dispatchers::start(config.endpoints, &journal, &hosts).await?;
     let capture = start_capture(&config.source, &tables, options.accept_gap, &journal)?;
     let progress = Arc::clone(&capture.progress);
+    let lag = LagWatch::new(&config.source, journal.clone());
     let watcher = Watcher::new(config.source, tables, fixed, progress);
-    let watcher = tokio::spawn(watcher.run(options.reload));
+    let watcher = tokio::spawn(watcher.run(options.reload, lag));
+    let orders = tokio::spawn(orders::run(journal.clone(), dispatchers.handles()));
     let ended = Running { journal, capture, dispatchers, writer, grace }.until_stopped(stop).await;
     watcher.abort();
+    orders.abort();
     ended
+}
+
+/// Opens the journal. A command that carries out an order has it locked for a moment.
+async fn open(config: &JournalConfig) -> Result<(Journal, JournalWriter), JournalError> {
+    let begun = Instant::now();
+    loop {
+        let opened = Journal::open(JournalOptions {
+            retain: config.retain,
+            max_size_bytes: config.max_size_bytes,
+            ..JournalOptions::new(&config.path)
+        });
+        match opened {
+            Err(error) if error.is_locked() && begun.elapsed() < LOCK_PATIENCE => {
+                tokio::time::sleep(LOCK_ASKED_EVERY).await;
+            }
+            opened => return opened,
+        }
+    }
 }
 
 /// Everything that has to be stopped in order.
@@ -250,49 +281,4 @@ fn start_point(journal: &Journal) -> Option<StartPoint> {
         position: (checkpoint.position != Default::default()).then_some(checkpoint.position),
         resume_lsn: checkpoint.resume_lsn,
     })
-}
-
-struct Dispatchers {
-    stop: channel::Sender<Stop>,
-    tasks: FuturesUnordered<JoinHandle<Result<(), DeliveryError>>>,
-}
-
-impl Dispatchers {
-    async fn start(
-        endpoints: Vec<EndpointOptions>,
-        journal: &Journal,
-    ) -> Result<Dispatchers, DaemonError> {
-        let stop = channel::Sender::new(Stop::Run);
-        let tasks = FuturesUnordered::new();
-        for endpoint in endpoints {
-            let dispatcher = Dispatcher::start(endpoint, journal.clone()).await?;
-            tasks.push(tokio::spawn(dispatcher.run(stop.subscribe())));
-        }
-        Ok(Dispatchers { stop, tasks })
-    }
-
-    fn stop(&self, stop: Stop) {
-        self.stop.send_replace(stop);
-    }
-
-    /// The first error of a dispatcher; never ready as long as all is well.
-    async fn failed(&mut self) -> DaemonError {
-        while let Some(ended) = self.tasks.next().await {
-            match ended {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => return error.into(),
-                Err(panic) => return DaemonError::internal(format!("a dispatcher: {panic}")),
-            }
-        }
-        std::future::pending().await
-    }
-
-    /// Waits until all have ended; errors at this point are logged only.
-    async fn drained(&mut self) {
-        while let Some(ended) = self.tasks.next().await {
-            if let Ok(Err(problem)) = ended {
-                error!("{problem}");
-            }
-        }
-    }
 }

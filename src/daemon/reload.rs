@@ -18,6 +18,7 @@ impl Fixed {
             ("source.int8".to_owned(), source.int8_as_string.to_string()),
             ("source.origin".to_owned(), format!("{:?}", source.origin)),
             ("source.invalid_utf8".to_owned(), source.replace_invalid_utf8.to_string()),
+            ("source.lag_warning".to_owned(), format!("{:?}", source.lag_warning_bytes)),
             ("journal".to_owned(), format!("{:?}", config.journal)),
             ("daemon".to_owned(), format!("{:?}", config.daemon)),
         ];

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::capture::{Change, ChangeSink, Position, Source, Transaction};
-use crate::event::{EventBatch, EventRules, RulesOptions};
+use crate::event::{EventBatch, EventRules, Report, RulesOptions};
 use crate::journal::{Append, Checkpoint, Journal, SourceIdentity};
 use crate::postgres::lsn::Lsn;
 
@@ -138,6 +138,11 @@ impl ChangeSink for JournalSink {
             self.journal.set_identity(identity)?;
         }
         Ok(())
+    }
+
+    fn gap_accepted(&mut self, why: &str) {
+        let reason = format!("changes were lost, and that was accepted: {why}");
+        self.journal.report(Report::Gap { endpoint: None, events: None, reason });
     }
 
     fn change(

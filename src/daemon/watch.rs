@@ -17,6 +17,7 @@ use crate::postgres::error::PgError;
 use crate::source::watch::{Look, TableName, Watch, carry_out};
 use crate::source::{Finding, Progress, SourceError, SourceOptions, Step};
 
+use super::lag::LagWatch;
 use super::reload::Fixed;
 use super::tables::Tables;
 
@@ -76,12 +77,12 @@ impl Watcher {
         }
     }
 
-    /// Runs until it is dropped.
-    pub(super) async fn run(mut self, mut reload: Option<Reload>) {
+    /// Runs until it is dropped, and lets `lag` look over the same connection.
+    pub(super) async fn run(mut self, mut reload: Option<Reload>, mut lag: LagWatch) {
         loop {
             let reloaded = tokio::select! {
                 reloaded = next(&mut reload) => reloaded,
-                () = self.follow() => continue,
+                () = self.follow(&mut lag) => continue,
             };
             self.take_over(&reloaded);
         }
@@ -106,9 +107,9 @@ impl Watcher {
         self.put_off = None;
     }
 
-    async fn follow(&mut self) {
+    async fn follow(&mut self, lag: &mut LagWatch) {
         loop {
-            if let Err(error) = self.session().await {
+            if let Err(error) = self.session(lag).await {
                 // Capture says itself that it waits for the server.
                 if error.is_retryable() {
                     debug!("the publication cannot be looked at now: {error}");
@@ -120,15 +121,17 @@ impl Watcher {
         }
     }
 
-    async fn session(&mut self) -> Result<(), SourceError> {
+    async fn session(&mut self, lag: &mut LagWatch) -> Result<(), SourceError> {
         let client = connect(&self.source.connection).await?;
         let limit = client.batch_execute(LOCK_LIMIT).await;
         limit.map_err(|error| PgError::query("could not limit waits for locks", error))?;
         loop {
+            lag.look_if_due(&client).await?;
             let took = self.once(&client).await?;
             let wait = tokio::time::sleep(LOOK_EVERY.max(took * SHARE).min(LONGEST_PAUSE));
             tokio::select! {
                 () = wait => {}
+                error = lag.follow(&client) => return Err(error.into()),
                 // what was put off until now
                 () = self.streaming(), if self.align => {}
             }

@@ -4,8 +4,8 @@
 //! It pulls: an event is taken from the stream only when there is a slot to send it, so a slow
 //! endpoint costs no memory, and nobody but itself waits for it. What waits behind a failure lies in
 //! the journal. State that can be looked at without a clock or a network stands in files of its own:
-//! `window` (who must wait for whom), `retries` (what is due again), `breaker` (whether to send
-//! at all).
+//! `window` (who must wait for whom, and who may go together), `retries` (what is due again), `health`
+//! (whether to send at all, and what is told of it).
 
 use std::future::Future;
 use std::pin::Pin;
@@ -20,27 +20,34 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::clock::unix_ms;
-use crate::event::EventFilter;
 use crate::journal::{
     AttemptRecord, Due, EndpointId, Journal, JournalError, Seq, Settled, Settlement, StoredBatch,
-    StoredEvent, TailWatcher,
+    TailWatcher,
 };
 
 use super::attempt::{Attempt, Numbered, Parcel, Sender};
-use super::breaker::{Breaker, Permit};
 use super::endpoint::{EndpointOptions, Ordering};
 use super::error::DeliveryError;
+use super::host::Hosts;
 use super::retry::RetrySchedule;
 
+use courier::{Courier, Landing, Launch};
+use health::Health;
 use intake::Intake;
 use retries::Retries;
+use wanted::Wanted;
 use window::{Ended, Window};
 
+mod courier;
 mod fetch;
+mod health;
 mod intake;
+mod launch;
 mod outcome;
 mod retries;
+mod settling;
 mod start;
+mod wanted;
 mod window;
 
 /// How the daemon stops its dispatchers.
@@ -55,16 +62,19 @@ pub enum Stop {
     Now,
 }
 
-/// Events in memory that wait for another one of their record.
+/// Events in memory that wait for another one of their record, or for their parcel to be complete;
+/// two parcels' worth where that is more.
 const HELD_EVENTS: usize = 1_024;
-/// Bytes of their bodies.
+/// Bytes of their bodies; again at least two parcels' worth.
 const HELD_BYTES: usize = 4 << 20;
+/// Bytes of bodies on their way, beyond which nothing goes out beside the others.
+const FLYING_BYTES: usize = 32 << 20;
 /// Records with something parked, beyond which nothing new is taken: each costs some memory.
 const PARKED_LANES: usize = 100_000;
 /// Events looked at in one turn of the loop.
 const TURN_EVENTS: usize = 4_096;
-/// Between two words in the log about an endpoint that goes on failing.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+/// As many of these as one is worth whose condition must be judged.
+const COSTLY: usize = 16;
 /// How long outcomes may gather while requests are on their way and nobody waits for them.
 const LINGER: Duration = Duration::from_millis(1);
 /// How often a cursor is saved that moves only over events which are not wanted.
@@ -90,25 +100,35 @@ pub struct Dispatcher {
     name: Arc<str>,
     journal: Journal,
     endpoint: EndpointId,
-    sender: Arc<Sender>,
-    filter: EventFilter,
+    courier: Courier,
+    ordering: Ordering,
     schedule: RetrySchedule,
-    /// Requests on their way at once.
+    /// Requests on their way at once, at most.
     slots: usize,
-    window: Window<StoredEvent>,
+    /// How long a parcel may wait until it is complete.
+    max_wait: Duration,
+    wanted: Wanted,
+    window: Window<Numbered>,
     retries: Retries,
     /// Retries and new events take turns where both want a slot.
     retry_is_next: bool,
-    breaker: Breaker,
+    health: Health,
     intake: Intake,
     watcher: TailWatcher,
     rng: StdRng,
+    /// Requests on their way, and the bytes of their events.
+    flying: usize,
+    flying_bytes: usize,
+    /// Since when the next parcel waits to be complete.
+    packing_since: Option<Instant>,
+    /// Events that were sent in too large a parcel: they do not wait for others.
+    hurried: usize,
     /// Since the last settlement.
     attempts: Vec<AttemptRecord>,
     /// When the first outcome since the last settlement came.
     gathering_since: Option<Instant>,
     /// The settlement on its way, should it have to be sent again.
-    settlement: Option<Settlement>,
+    settlement: Option<Arc<Settlement>>,
     saved_cursor: Seq,
     saved_at: Instant,
     looked_at: Instant,
@@ -119,33 +139,11 @@ pub struct Dispatcher {
     disabling: bool,
     /// Nothing is asked of the journal before.
     journal_pause: Option<Instant>,
-    /// When the log last said that the endpoint fails, and how many failures it hid since.
-    complained_at: Option<Instant>,
-    failures_unsaid: u32,
     /// Whether too many records wait behind a failure to take more.
     crowded: bool,
-}
-
-/// A request to be sent.
-struct Launch {
-    event: StoredEvent,
-    number: u32,
-    /// Whether it has a row of its own in the journal.
-    parked: bool,
-    probe: bool,
-}
-
-/// One that came back.
-struct Landing {
-    launch: Launch,
-    attempt: Attempt,
-}
-
-async fn fly(sender: Arc<Sender>, launch: Launch) -> Landing {
-    let numbered = Numbered { event: launch.event.clone(), sequence: 0 };
-    let parcel = Parcel { events: vec![numbered], number: launch.number };
-    let attempt = sender.attempt(&parcel).await;
-    Landing { launch, attempt }
+    /// What the wall clock says when the clock of the tests is paused.
+    #[cfg(test)]
+    wall: Option<(Instant, i64)>,
 }
 
 impl Dispatcher {
@@ -168,7 +166,9 @@ impl Dispatcher {
     /// 4. retries that are due, from the journal,
     /// 5. a page of events, from the journal,
     /// 6. new events in memory,
-    /// 7. the clock: the next retry, the breaker's cool-down, outcomes that have gathered.
+    /// 7. the host's breaker, which the host's other endpoints may have opened or closed,
+    /// 8. the clock: the next retry, the breaker's cool-down, the pace, a parcel that has waited long
+    ///    enough, outcomes that have gathered.
     ///
     /// # Errors
     /// The journal cannot be read or written any more.
@@ -187,7 +187,7 @@ impl Dispatcher {
             if sending {
                 self.look_around(now);
                 while let Some(launch) = self.next_launch(now) {
-                    flights.push(fly(Arc::clone(&self.sender), launch));
+                    flights.push(self.courier.clone().fly(launch));
                 }
             }
             self.ask(&mut asked, now, told);
@@ -236,6 +236,8 @@ impl Dispatcher {
                     self.intake.wake();
                 }
                 // 7
+                () = self.health.host_changed(), if sending => {}
+                // 8
                 () = alarm.as_mut() => {}
             }
         }
@@ -249,7 +251,7 @@ impl Dispatcher {
         if told != Stop::Run || self.disabled || self.is_paused(now) {
             return;
         }
-        if asked.due.is_none() && self.retries.wants_fetch(unix_ms(SystemTime::now())) {
+        if asked.due.is_none() && self.retries.wants_fetch(self.now_ms()) {
             asked.due = Some(self.fetch_due());
         }
         if asked.page.is_none() && self.intake.wants_page() {
@@ -257,102 +259,22 @@ impl Dispatcher {
         }
     }
 
+    /// Milliseconds since the Unix epoch.
+    fn now_ms(&self) -> i64 {
+        #[cfg(test)]
+        if let Some((at, ms)) = self.wall {
+            return ms + i64::try_from(at.elapsed().as_millis()).unwrap();
+        }
+        unix_ms(SystemTime::now())
+    }
+
     /// Now and then the journal is asked what is due even if nothing is expected: retention may
     /// have freed what was blocked.
     fn look_around(&mut self, now: Instant) {
         if now >= self.looked_at + LOOK_AROUND_EVERY {
             self.looked_at = now;
-            self.retries.due_at(Some(unix_ms(SystemTime::now())));
+            self.retries.due_at(Some(self.now_ms()));
         }
-    }
-
-    /// Whether a request may be sent now, if there is one to be sent.
-    fn may_launch(&mut self, now: Instant) -> bool {
-        let busy = self.window.in_flight();
-        busy < self.slots
-            && busy + self.window.unsettled() < 2 * self.slots
-            && matches!(self.breaker.permit(now), Permit::Any | Permit::One)
-    }
-
-    /// The next request that may be sent now, if there is one.
-    fn next_launch(&mut self, now: Instant) -> Option<Launch> {
-        if !self.may_launch(now) {
-            return None;
-        }
-        if self.retry_is_next
-            && let Some(launch) = self.next_retry()
-        {
-            return Some(launch);
-        }
-        self.pull();
-        if let Some(event) = self.window.start() {
-            self.retry_is_next = true;
-            let probe = self.breaker.started();
-            return Some(Launch { event, number: 1, parked: false, probe });
-        }
-        self.next_retry()
-    }
-
-    fn next_retry(&mut self) -> Option<Launch> {
-        let due = loop {
-            let due = self.retries.start()?;
-            self.window.start_parked();
-            if self.filter.matches(&due.event.name) {
-                break due;
-            }
-            // Parked before the filter was changed, and no longer wanted.
-            self.window.finish_parked(due.seq, due.event.lanes, Ended::Succeeded);
-        };
-        self.retry_is_next = false;
-        let probe = self.breaker.started();
-        let number = due.attempts.saturating_add(1);
-        Some(Launch { event: due.event, number, parked: true, probe })
-    }
-
-    /// Whether so many records wait behind a failure that nothing new is taken.
-    fn is_crowded(&mut self) -> bool {
-        let crowded = self.window.parked_lanes() >= PARKED_LANES;
-        if crowded && !self.crowded {
-            tracing::warn!(
-                endpoint = &*self.name,
-                records = PARKED_LANES,
-                "that many records wait behind a failure: new events stay in the journal until \
-                 some of them are delivered or given up"
-            );
-        }
-        self.crowded = crowded;
-        crowded
-    }
-
-    /// Takes from the stream until an event may go.
-    fn pull(&mut self) {
-        self.intake.resume();
-        for _ in 0..TURN_EVENTS {
-            if self.window.has_ready()
-                || self.window.held() >= HELD_EVENTS
-                || self.window.held_bytes() >= HELD_BYTES
-                || self.is_crowded()
-                || self.window.is_barred()
-            {
-                return;
-            }
-            let Some((batch, seq, at)) = self.intake.next(self.journal.tail(), self.window.taken())
-            else {
-                return;
-            };
-            let wanted = batch
-                .events()
-                .events()
-                .get(at)
-                .is_some_and(|event| self.filter.matches(&event.name));
-            match batch.get(seq).filter(|_| wanted) {
-                Some(event) => {
-                    self.window.take(seq, event.lanes, event.body.len(), event);
-                }
-                None => self.window.skip(seq),
-            }
-        }
-        self.intake.interrupted();
     }
 
     /// When the loop must look around without being called.
@@ -369,10 +291,15 @@ impl Dispatcher {
             }
         }
         if sending {
-            if let Permit::After(until) = self.breaker.permit(now) {
-                wake = wake.min(until);
+            if let Some(due_at) = self.parcel_due_at()
+                && self.may_launch(now)
+            {
+                wake = wake.min(due_at.max(now));
+            }
+            if let Err(until) = self.health.permit(now) {
+                wake = wake.min(until.unwrap_or(wake));
             } else if let Some(due_ms) = self.retries.wakes_at_ms() {
-                let wait_ms = due_ms.saturating_sub(unix_ms(SystemTime::now())).max(0);
+                let wait_ms = due_ms.saturating_sub(self.now_ms()).max(0);
                 let wait = Duration::from_millis(wait_ms.unsigned_abs());
                 wake = wake.min(now + wait.min(LOOK_AROUND_EVERY));
             }

@@ -4,6 +4,8 @@ use std::fmt;
 
 use crate::journal::JournalError;
 
+use super::guard::Refusal;
+
 /// A dispatcher cannot start or go on. Displays one sentence with its cause.
 #[derive(Debug)]
 pub struct DeliveryError {
@@ -18,7 +20,7 @@ enum Kind {
     Client(reqwest::Error),
     Tls(rustls::Error),
     Url(&'static str),
-    PrivateAddress(std::net::IpAddr),
+    Refused(Refusal),
 }
 
 impl DeliveryError {
@@ -42,8 +44,8 @@ impl DeliveryError {
         DeliveryError::new(Kind::Url(problem))
     }
 
-    pub(super) fn private_address(address: std::net::IpAddr) -> DeliveryError {
-        DeliveryError::new(Kind::PrivateAddress(address))
+    pub(super) fn refused(refusal: Refusal) -> DeliveryError {
+        DeliveryError::new(Kind::Refused(refusal))
     }
 
     pub(super) fn of(mut self, endpoint: &str) -> DeliveryError {
@@ -53,7 +55,15 @@ impl DeliveryError {
 
     /// The endpoint's options are wrong: starting again will not help.
     pub fn is_configuration(&self) -> bool {
-        !matches!(self.kind, Kind::Journal(_))
+        match &self.kind {
+            Kind::Journal(error) => error.is_unknown_start(),
+            _ => true,
+        }
+    }
+
+    /// Trying again later can help.
+    pub fn is_retryable(&self) -> bool {
+        matches!(&self.kind, Kind::Journal(error) if error.is_retryable())
     }
 }
 
@@ -67,11 +77,9 @@ impl fmt::Display for DeliveryError {
             Kind::Client(error) => write!(f, "the HTTP client cannot be set up: {error}"),
             Kind::Tls(error) => write!(f, "TLS cannot be set up: {error}"),
             Kind::Url(problem) => write!(f, "its `url` {problem}"),
-            Kind::PrivateAddress(address) => write!(
-                f,
-                "its `url` names {address}, an address of a private network; set \
-                 `allow_private_network = true` if that is meant"
-            ),
+            Kind::Refused(refusal) => {
+                write!(f, "its `url` names {refusal}; {}", refusal.remedy())
+            }
         }
     }
 }
@@ -82,7 +90,7 @@ impl std::error::Error for DeliveryError {
             Kind::Journal(error) => Some(error),
             Kind::Client(error) => Some(error),
             Kind::Tls(error) => Some(error),
-            Kind::Url(_) | Kind::PrivateAddress(_) => None,
+            Kind::Url(_) | Kind::Refused(_) => None,
         }
     }
 }

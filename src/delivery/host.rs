@@ -118,7 +118,8 @@ pub(super) struct Ticket {
 
 impl Ticket {
     /// Whether the request decides if the breaker closes.
-    pub(super) fn is_probe(&self) -> bool {
+    #[cfg(test)]
+    fn is_probe(&self) -> bool {
         self.place.is_some()
     }
 }

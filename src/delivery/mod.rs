@@ -10,33 +10,29 @@
 //! - [`signature`]: signing requests, and verifying them as a receiver would.
 
 mod attempt;
-mod breaker;
 mod client;
 pub mod dispatcher;
 mod endpoint;
 mod error;
 mod guard;
-#[allow(dead_code)]
 mod host;
-#[allow(dead_code)]
 mod pace;
 #[cfg(test)]
 mod receiver;
 pub mod retry;
 pub mod signature;
-#[allow(dead_code)]
 mod steering;
 
-pub(crate) use client::tls_config;
 pub use client::{ClientOptions, http_client, install_crypto_provider};
+pub(crate) use client::{basic_authorization, tls_config};
 pub use dispatcher::{Dispatcher, Stop};
 pub use endpoint::{
     BatchOptions, EndpointOptions, EndpointTls, Networks, Ordering, RateLimit, UnknownOrdering,
 };
 pub use error::DeliveryError;
-pub use guard::is_public;
+pub use guard::{Refusal, is_public};
 pub use host::{BreakerOptions, Hosts};
 pub use retry::{InvalidSchedule, RetrySchedule};
 pub use signature::{
-    DEFAULT_TOLERANCE, Scheme, SignatureError, Signer, VerifyError, generate_secret,
+    DEFAULT_TOLERANCE, Scheme, SignatureError, Signer, Verifier, VerifyError, generate_secret,
 };

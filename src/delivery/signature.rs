@@ -1,29 +1,33 @@
 //! Signatures over webhook requests: making them, and checking them as a receiver would.
 //!
 //! The signed bytes of each scheme, with their test vectors, are those of
-//! [Standard Webhooks 1.0](https://github.com/standard-webhooks/standard-webhooks) and of Twenty's
-//! webhooks (<https://twenty.com/developers>).
+//! [Standard Webhooks 1.0](https://github.com/standard-webhooks/standard-webhooks), of Twenty's
+//! webhooks (<https://twenty.com/developers>), of Stripe's (<https://docs.stripe.com/webhooks>) and
+//! of GitHub's (<https://docs.github.com/webhooks>).
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use bytes::{BufMut, Bytes, BytesMut};
-use hmac::{Hmac, KeyInit as _, Mac as _};
+use bytes::Bytes;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use secrecy::{ExposeSecret as _, SecretString};
-use sha2::Sha256;
-use subtle::ConstantTimeEq as _;
+use secrecy::SecretString;
 
 mod error;
+mod names;
 mod secret;
+mod verifier;
 
 pub use error::{SignatureError, VerifyError};
-pub use secret::{generate_secret, redact};
+pub use secret::{KeyPair, generate_key_pair, generate_secret, redact};
+pub use verifier::Verifier;
 
-use error::VerifyKind;
+use names::Names;
+pub(crate) use names::documented;
+use secret::{SigningKey, mac};
 
 /// How far a receiver lets a request's timestamp be from its own clock, either way, unless told
 /// otherwise: what the verifiers of Standard Webhooks use.
@@ -33,33 +37,51 @@ pub const DEFAULT_TOLERANCE: Duration = Duration::from_secs(300);
 pub const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+const STRIPE_SIGNATURE: HeaderName = HeaderName::from_static("stripe-signature");
+const GITHUB_SIGNATURE: HeaderName = HeaderName::from_static("x-hub-signature-256");
+const GITHUB_DELIVERY: HeaderName = HeaderName::from_static("x-github-delivery");
+const GITHUB_EVENT: HeaderName = HeaderName::from_static("x-github-event");
 /// What the names of the scheme `twenty` begin with unless something else is said.
 pub(crate) const TWENTY_PREFIX: &str = "X-Twenty-Webhook";
-
-type HmacSha256 = Hmac<Sha256>;
+/// The header of the scheme `stripe` unless something else is said.
+pub(crate) const STRIPE_HEADER: &str = "Stripe-Signature";
 
 /// How requests are signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Scheme {
-    /// Standard Webhooks 1.0 with a symmetric key: `webhook-id`, `webhook-timestamp` (Unix
-    /// seconds), `webhook-signature` (`v1,<base64>`, one for each secret).
+    /// Standard Webhooks 1.0: `webhook-id`, `webhook-timestamp` (Unix seconds),
+    /// `webhook-signature` with an entry for each secret: `v1,<base64>` of a symmetric one
+    /// (`whsec_`), `v1a,<base64>` of an ed25519 key (`whsk_`).
     Standard,
     /// Twenty's: `X-Twenty-Webhook-Signature` (lower-case hexadecimal) and
     /// `X-Twenty-Webhook-Timestamp` (Unix milliseconds).
     Twenty,
+    /// Stripe's: `Stripe-Signature: t=<Unix seconds>,v1=<hexadecimal>`, one `v1` for each secret.
+    Stripe,
+    /// GitHub's: `X-Hub-Signature-256: sha256=<hexadecimal>`, beside `X-GitHub-Delivery` (the id)
+    /// and `X-GitHub-Event` (the event's name). Neither is signed, and there is no timestamp.
+    Github,
 }
 
 impl Scheme {
     /// All schemes, in the order in which they are listed to people.
-    pub const ALL: [Scheme; 2] = [Scheme::Standard, Scheme::Twenty];
+    pub const ALL: [Scheme; 4] = [Scheme::Standard, Scheme::Twenty, Scheme::Stripe, Scheme::Github];
 
     /// Its name in configurations.
     pub fn name(self) -> &'static str {
         match self {
             Scheme::Standard => "standard",
             Scheme::Twenty => "twenty",
+            Scheme::Stripe => "stripe",
+            Scheme::Github => "github",
         }
+    }
+
+    /// Whether a secret is one that it can sign with. Where several schemes share a list of
+    /// secrets, each takes those.
+    pub fn takes(self, secret: &SecretString) -> bool {
+        SigningKey::new(self, secret, 0).is_ok()
     }
 }
 
@@ -80,18 +102,17 @@ impl FromStr for Scheme {
     }
 }
 
-/// Signs requests, and checks signed ones, under one scheme.
+/// Signs requests under one scheme.
 ///
 /// It may hold several secrets, the current one first: while a secret is being replaced, receivers
-/// with either must be content. `standard` sends one signature for each. `twenty` has room for one
-/// and signs with the first. Checking accepts any.
+/// with either must be content. `standard` and `stripe` send one signature for each. `twenty` and
+/// `github` have room for one and sign with the first.
 #[derive(Clone)]
 pub struct Signer {
     scheme: Scheme,
-    /// Keyed and ready: signing clones the state instead of hashing the key again.
-    keys: Vec<HmacSha256>,
-    signature_name: HeaderName,
-    timestamp_name: HeaderName,
+    /// Keyed and ready: signing clones the state instead of hashing the key again. At least one.
+    keys: Arc<[SigningKey]>,
+    names: Names,
 }
 
 impl fmt::Debug for Signer {
@@ -110,32 +131,24 @@ impl Signer {
         if secrets.is_empty() {
             return Err(SignatureError::no_secret(scheme));
         }
-        let mut keys = Vec::with_capacity(secrets.len());
-        for (place, secret) in secrets.iter().enumerate() {
-            let key = secret::key(scheme, secret, place)?;
-            // An HMAC key may have any length (RFC 2104), so this cannot fail.
-            let keyed = HmacSha256::new_from_slice(key.expose_secret())
-                .map_err(|_| SignatureError::empty_secret(place))?;
-            keys.push(keyed);
-        }
-        let (signature_name, timestamp_name) = match scheme {
-            Scheme::Standard => (WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP),
-            Scheme::Twenty => prefixed_names(TWENTY_PREFIX)?,
-        };
-        Ok(Signer { scheme, keys, signature_name, timestamp_name })
+        let keys: Vec<SigningKey> = secrets
+            .iter()
+            .enumerate()
+            .map(|(place, secret)| SigningKey::new(scheme, secret, place))
+            .collect::<Result<_, _>>()?;
+        Ok(Signer { scheme, keys: keys.into(), names: Names::of(scheme) })
     }
 
     /// The same signer with other header names: `<prefix>-Signature` and `<prefix>-Timestamp`.
     /// Only `twenty` has configurable ones.
     pub fn with_header_prefix(mut self, prefix: &str) -> Result<Signer, SignatureError> {
-        if self.scheme != Scheme::Twenty {
-            return Err(SignatureError::fixed_headers(self.scheme));
-        }
-        let names = prefixed_names(prefix)?;
-        if names.0 == WEBHOOK_SIGNATURE {
-            return Err(SignatureError::taken_prefix(prefix));
-        }
-        (self.signature_name, self.timestamp_name) = names;
+        self.names = Names::with_prefix(self.scheme, prefix)?;
+        Ok(self)
+    }
+
+    /// The same signer with its signature in another header. Only `stripe` has a configurable one.
+    pub fn with_header(mut self, name: &str) -> Result<Signer, SignatureError> {
+        self.names = Names::with_header(self.scheme, name)?;
         Ok(self)
     }
 
@@ -144,59 +157,122 @@ impl Signer {
         self.scheme
     }
 
-    /// All headers of the scheme for the event `id`, sent at `at_ms` (Unix milliseconds) with
-    /// exactly these bytes as body.
-    pub fn sign(&self, id: &str, at_ms: i64, body: &[u8]) -> Result<HeaderMap, SignatureError> {
+    /// The names of all headers it writes.
+    pub fn header_names(&self) -> Vec<HeaderName> {
+        self.names.all(self.scheme)
+    }
+
+    /// What checks its signatures.
+    pub fn verifier(&self) -> Verifier {
+        Verifier::of(self.scheme, &self.keys, self.names.clone())
+    }
+
+    /// All headers of the scheme for the event `id`, called `event`, sent at `at_ms` (Unix
+    /// milliseconds) with exactly these bytes as body. An empty name is left out.
+    pub fn sign(
+        &self,
+        id: &str,
+        event: &str,
+        at_ms: i64,
+        body: &[u8],
+    ) -> Result<HeaderMap, SignatureError> {
         let mut headers = HeaderMap::with_capacity(4);
-        if self.scheme == Scheme::Standard {
-            let id = HeaderValue::from_str(id).map_err(|_| SignatureError::invalid_id())?;
-            headers.insert(WEBHOOK_ID, id);
+        let value = HeaderValue::from_str(id).map_err(|_| SignatureError::invalid_id())?;
+        self.sign_into(id, event, at_ms, body, &mut headers);
+        match self.scheme {
+            Scheme::Standard => {
+                headers.insert(WEBHOOK_ID, value);
+            }
+            Scheme::Github => {
+                if id.is_empty() {
+                    headers.remove(GITHUB_DELIVERY);
+                }
+                if event.is_empty() {
+                    headers.remove(GITHUB_EVENT);
+                }
+            }
+            Scheme::Twenty | Scheme::Stripe => {}
         }
-        self.sign_into(id, at_ms, body, &mut headers);
         Ok(headers)
     }
 
-    /// Adds the timestamp and the signature, but not the id, which every request carries anyway.
-    pub(super) fn sign_into(&self, id: &str, at_ms: i64, body: &[u8], headers: &mut HeaderMap) {
+    /// Adds what the scheme adds to a request, but not `webhook-id`, which every request carries
+    /// anyway.
+    pub(super) fn sign_into(
+        &self,
+        id: &str,
+        event: &str,
+        at_ms: i64,
+        body: &[u8],
+        headers: &mut HeaderMap,
+    ) {
         let mut digits = itoa::Buffer::new();
         let timestamp = digits.format(match self.scheme {
-            Scheme::Standard => at_ms.div_euclid(1_000),
             Scheme::Twenty => at_ms,
+            _ => at_ms.div_euclid(1_000),
         });
         let signature = match self.scheme {
-            Scheme::Standard => {
-                // `v1,` and 44 characters each, a space between.
-                let mut text = BytesMut::with_capacity(self.keys.len() * 48);
-                for key in &self.keys {
-                    if !text.is_empty() {
-                        text.put_u8(b' ');
-                    }
-                    text.put_slice(b"v1,");
-                    let mac = standard_mac(key, id, timestamp, body).finalize().into_bytes();
-                    let mut encoded = [0; 44];
-                    // 32 bytes are 44 characters with padding, so it fits.
-                    let length = BASE64.encode_slice(mac, &mut encoded).unwrap_or_default();
-                    text.put_slice(&encoded[..length]);
+            Scheme::Standard => self.standard(id, timestamp, body),
+            Scheme::Twenty => self.hexadecimal(&[timestamp.as_bytes(), b":", body]),
+            Scheme::Stripe => {
+                let mut text = format!("t={timestamp}");
+                for key in self.keys.iter().filter_map(SigningKey::symmetric) {
+                    text.push_str(",v1=");
+                    text.push_str(&hex::encode(mac(key, &[timestamp.as_bytes(), b".", body])));
                 }
-                text.freeze()
+                text
             }
-            Scheme::Twenty => {
-                let mac = twenty_mac(&self.keys[0], timestamp, body).finalize().into_bytes();
-                Bytes::from(hex::encode(mac))
+            Scheme::Github => {
+                let mut put = |name, value: String| {
+                    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(value)) {
+                        headers.insert(name, value);
+                    }
+                };
+                put(GITHUB_DELIVERY, id.to_owned());
+                put(GITHUB_EVENT, visible_ascii(event));
+                format!("sha256={}", self.hexadecimal(&[body]))
             }
         };
         // Digits, base 64 and hexadecimal are fit for a header, so neither is ever left out.
-        if let Ok(value) = HeaderValue::from_str(timestamp) {
-            headers.insert(self.timestamp_name.clone(), value);
+        if let Some(name) = &self.names.timestamp
+            && let Ok(value) = HeaderValue::from_str(timestamp)
+        {
+            headers.insert(name.clone(), value);
         }
-        if let Ok(value) = HeaderValue::from_maybe_shared(signature) {
-            headers.insert(self.signature_name.clone(), value);
+        if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(signature)) {
+            headers.insert(self.names.signature.clone(), value);
         }
     }
 
-    /// Checks a request as a receiver would: the signature against every secret, in constant time,
-    /// and the timestamp against `now_ms` (Unix milliseconds), which may differ by `tolerance`
-    /// either way; `None` accepts any time.
+    fn standard(&self, id: &str, timestamp: &str, body: &[u8]) -> String {
+        let parts = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body];
+        // `v1,` and 44 characters, or `v1a,` and 88, a space between.
+        let mut text = String::with_capacity(self.keys.len() * 93);
+        for key in self.keys.iter() {
+            if !text.is_empty() {
+                text.push(' ');
+            }
+            match key {
+                SigningKey::Symmetric(key) => {
+                    text.push_str("v1,");
+                    BASE64.encode_string(mac(key, &parts), &mut text);
+                }
+                SigningKey::Ed25519(pair, _) => {
+                    text.push_str("v1a,");
+                    BASE64.encode_string(pair.sign(&parts.concat()), &mut text);
+                }
+            }
+        }
+        text
+    }
+
+    /// The current secret's alone.
+    fn hexadecimal(&self, parts: &[&[u8]]) -> String {
+        let first = self.keys.iter().find_map(SigningKey::symmetric);
+        first.map(|key| hex::encode(mac(key, parts))).unwrap_or_default()
+    }
+
+    /// Checks a request as a receiver with the same secrets would; see [`Verifier::verify`].
     pub fn verify(
         &self,
         headers: &HeaderMap,
@@ -204,85 +280,20 @@ impl Signer {
         now_ms: i64,
         tolerance: Option<Duration>,
     ) -> Result<(), VerifyError> {
-        let timestamp = header(headers, &self.timestamp_name)?;
-        let sent_at: i64 = timestamp
-            .parse()
-            .map_err(|_| VerifyError::new(VerifyKind::Timestamp(self.timestamp_name.clone())))?;
-        let signature = header(headers, &self.signature_name)?;
-        let genuine = match self.scheme {
-            Scheme::Standard => {
-                let id = header(headers, &WEBHOOK_ID)?;
-                // Every pair is compared: how long it takes tells nothing about which matched.
-                let mut genuine = subtle::Choice::from(0);
-                for key in &self.keys {
-                    let mac = standard_mac(key, id, timestamp, body).finalize().into_bytes();
-                    for entry in signature.split(' ') {
-                        let entry = entry.strip_prefix("v1,").unwrap_or_default();
-                        let given = BASE64.decode(entry).unwrap_or_default();
-                        genuine |= mac.as_slice().ct_eq(&given);
-                    }
-                }
-                genuine
-            }
-            Scheme::Twenty => {
-                let given = hex::decode(signature).unwrap_or_default();
-                let mut genuine = subtle::Choice::from(0);
-                for key in &self.keys {
-                    let mac = twenty_mac(key, timestamp, body).finalize().into_bytes();
-                    genuine |= mac.as_slice().ct_eq(&given);
-                }
-                genuine
-            }
-        };
-        if !bool::from(genuine) {
-            return Err(VerifyError::new(VerifyKind::Mismatch(self.signature_name.clone())));
-        }
-        let sent_at_ms = match self.scheme {
-            Scheme::Standard => sent_at.saturating_mul(1_000),
-            Scheme::Twenty => sent_at,
-        };
-        let age_ms = i128::from(now_ms) - i128::from(sent_at_ms);
-        match tolerance {
-            Some(tolerance) if age_ms.unsigned_abs() > tolerance.as_millis() => {
-                Err(VerifyError::new(VerifyKind::Stale { age_ms, tolerance }))
-            }
-            _ => Ok(()),
-        }
+        self.verifier().verify(headers, body, now_ms, tolerance)
     }
 }
 
-fn prefixed_names(prefix: &str) -> Result<(HeaderName, HeaderName), SignatureError> {
-    let name = |end: &str| {
-        format!("{prefix}{end}")
-            .parse::<HeaderName>()
-            .map_err(|_| SignatureError::header_prefix(prefix))
-    };
-    Ok((name("-Signature")?, name("-Timestamp")?))
-}
-
-fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<&'a str, VerifyError> {
-    headers
-        .get(name)
-        .and_then(|value| value.to_str().ok())
-        .ok_or_else(|| VerifyError::new(VerifyKind::Missing(name.clone())))
-}
-
-fn standard_mac(key: &HmacSha256, id: &str, timestamp: &str, body: &[u8]) -> HmacSha256 {
-    let mut mac = key.clone();
-    mac.update(id.as_bytes());
-    mac.update(b".");
-    mac.update(timestamp.as_bytes());
-    mac.update(b".");
-    mac.update(body);
-    mac
-}
-
-fn twenty_mac(key: &HmacSha256, timestamp: &str, body: &[u8]) -> HmacSha256 {
-    let mut mac = key.clone();
-    mac.update(timestamp.as_bytes());
-    mac.update(b":");
-    mac.update(body);
-    mac
+/// Text as a header's value: what is no visible ASCII is percent-encoded, as CloudEvents does.
+fn visible_ascii(text: &str) -> String {
+    let mut value = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'!'..=b'~' if byte != b'%' => value.push(char::from(byte)),
+            _ => value.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    value
 }
 
 #[cfg(test)]

@@ -152,7 +152,7 @@ fn hex(out: &mut Vec<u8>, number: u64) {
 }
 
 /// Appends a time in microseconds since the Unix epoch as `2025-02-10T15:30:50.123456Z`.
-fn rfc3339(out: &mut Vec<u8>, time_us: i64) {
+pub(super) fn rfc3339(out: &mut Vec<u8>, time_us: i64) {
     const DAY_US: i64 = 86_400_000_000;
     let (days, in_day) = (time_us.div_euclid(DAY_US), time_us.rem_euclid(DAY_US));
     // Howard Hinnant's civil_from_days (https://howardhinnant.github.io/date_algorithms.html).

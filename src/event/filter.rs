@@ -2,12 +2,19 @@
 
 use std::fmt;
 
+/// What the names of walhook's own operational events begin with.
+const REPORTS: &str = "walhook.";
+
 /// The patterns of an endpoint: an event goes to it when one of them matches its name.
 ///
 /// A pattern is compared segment by segment, segments being separated by dots. A segment that is
 /// just `*` stands for one or more segments, so `*` matches every event, `person.*` every event of
 /// a person and `*.deleted` every deletion. Inside a segment `*` stands for any run of characters,
 /// also for none: `person_*.created`.
+///
+/// What walhook tells about itself, under names that begin with `walhook.`, is wanted only by
+/// patterns whose first segment is literally `walhook`, such as `walhook.*`: a consumer of all
+/// changes (`*`) is no operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventFilter {
     patterns: Vec<Pattern>,
@@ -79,7 +86,16 @@ impl EventFilter {
 
     /// Whether an event of this name is wanted.
     pub fn matches(&self, event: &str) -> bool {
+        if event.starts_with(REPORTS) {
+            let mut own = self.patterns.iter().filter(|pattern| pattern.is_for_reports());
+            return own.any(|pattern| pattern.matches(event));
+        }
         self.everything || self.patterns.iter().any(|pattern| pattern.matches(event))
+    }
+
+    /// Whether it could want anything that walhook tells about itself.
+    pub fn wants_reports(&self) -> bool {
+        self.patterns.iter().any(Pattern::is_for_reports)
     }
 
     /// The patterns as given.
@@ -107,6 +123,10 @@ impl Pattern {
             Some(problem) => Err(InvalidPattern { pattern: text.into(), problem }),
             None => Ok(Pattern { text: text.into(), exact: !text.contains('*') }),
         }
+    }
+
+    fn is_for_reports(&self) -> bool {
+        self.text.starts_with(REPORTS)
     }
 
     fn matches(&self, event: &str) -> bool {
@@ -225,6 +245,32 @@ mod tests {
         assert!(!filter.matches("note.created"));
         assert!(filter.patterns().eq(["person.created", "*.deleted"]));
         assert!(EventFilter::default().matches("anything"));
+    }
+
+    #[test]
+    fn what_walhook_tells_of_itself_is_for_those_who_name_it() {
+        for (pattern, wanted) in [
+            ("*", false),
+            ("*.*", false),
+            ("*.dead", false),
+            ("wal*.*", false),
+            ("walhook*.*", false),
+            ("walhook", false),
+            ("walhook.*", true),
+            ("walhook.delivery.*", true),
+            ("walhook.*.dead", true),
+            ("walhook.delivery.dead", true),
+        ] {
+            let filter = EventFilter::new([pattern]).unwrap();
+            assert_eq!(filter.matches("walhook.delivery.dead"), wanted, "{pattern}");
+            assert_eq!(filter.wants_reports(), wanted, "{pattern}");
+        }
+        assert!(!EventFilter::default().matches("walhook.gap"));
+        assert!(!EventFilter::default().wants_reports());
+        let both = EventFilter::new(["*", "walhook.gap"]).unwrap();
+        assert!(both.matches("walhook.gap") && both.matches("person.created"));
+        assert!(!both.matches("walhook.slot.lag"));
+        assert!(matches("*", "walhooks.created"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// Digits of Crockford's base 32 in lower case: as text they sort as the numbers do.
@@ -15,7 +16,8 @@ const PREFIX: &str = "evt_";
 /// the commit LSN (8 bytes), the ordinal inside the transaction (5 bytes), and a tag (7 bytes) that
 /// depends on the cluster, the database, the transaction id and the commit time, so that a log
 /// position used again on another timeline or by a clone yields another id.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct EventId([u8; 20]);
 
 /// Tells the transactions of this cluster and database from all others at the same position.
@@ -109,6 +111,20 @@ impl fmt::Display for InvalidEventId {
 }
 
 impl std::error::Error for InvalidEventId {}
+
+impl From<EventId> for String {
+    fn from(id: EventId) -> String {
+        id.to_string()
+    }
+}
+
+impl TryFrom<String> for EventId {
+    type Error = InvalidEventId;
+
+    fn try_from(text: String) -> Result<EventId, InvalidEventId> {
+        text.parse()
+    }
+}
 
 impl FromStr for EventId {
     type Err = InvalidEventId;

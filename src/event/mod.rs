@@ -22,5 +22,5 @@ pub use filter::{EventFilter, InvalidPattern};
 pub use format::{Format, FormatError, Rendered, Subject};
 pub use id::EventId;
 pub use names::is_record;
-pub use report::Report;
+pub use report::{Report, ReportPlace, is_report};
 pub use rules::{Case, Columns, EventRules, RuleError, RulesOptions, TableRule};

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, params};
 
-use crate::event::EventId;
+use crate::event::{EventBatch, EventId};
 
 use super::model::{Append, Checkpoint};
 
@@ -49,8 +49,21 @@ pub(super) fn append(
     append: &Append,
     now_ms: i64,
 ) -> rusqlite::Result<()> {
+    append_events(connection, written, &append.events, now_ms)?;
+    written.checkpoint = Some(append.checkpoint);
+    Ok(())
+}
+
+/// Writes events into the open transaction, which belong to no position of the stream or whose
+/// position is written apart.
+pub(super) fn append_events(
+    connection: &Connection,
+    written: &mut Written,
+    events: &EventBatch,
+    now_ms: i64,
+) -> rusqlite::Result<()> {
     let mut insert = connection.prepare_cached(INSERT_EVENT)?;
-    for event in append.events.events() {
+    for event in events.events() {
         let seq = written.last_seq + 1;
         let lanes = event.lanes.as_slice();
         insert.execute(params![
@@ -60,7 +73,7 @@ pub(super) fn append(
             event.committed_at_us,
             lanes.first(),
             lanes.get(1),
-            append.events.body(event),
+            events.body(event),
         ])?;
         written.last_seq = seq;
         grow(&mut written.segment, seq, event.id, now_ms);
@@ -68,7 +81,6 @@ pub(super) fn append(
             close_segment(connection, written)?;
         }
     }
-    written.checkpoint = Some(append.checkpoint);
     Ok(())
 }
 

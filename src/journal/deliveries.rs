@@ -4,7 +4,7 @@
 //! waiting and due, as soon as it has the smallest number on every one of its lanes. After each
 //! transaction no blocked delivery is left that may go.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -22,6 +22,11 @@ const PUT: &str = "INSERT INTO deliveries \
 const REMOVE: &str = "DELETE FROM deliveries WHERE endpoint = ?1 AND seq = ?2";
 const PROMOTE: &str = "UPDATE deliveries SET state = 'waiting', due_at_ms = ?3 \
     WHERE endpoint = ?1 AND seq = ?2";
+const BLOCK: &str = "UPDATE deliveries SET state = 'blocked', due_at_ms = NULL \
+    WHERE endpoint = ?1 AND seq = ?2";
+const LANE_STATES: &str = "SELECT l.seq, d.due_at_ms NOTNULL FROM delivery_lanes l \
+    JOIN deliveries d ON d.endpoint = l.endpoint AND d.seq = l.seq \
+    WHERE l.endpoint = ?1 AND l.lane = ?2 ORDER BY l.seq";
 const ADD_LANE: &str = "INSERT INTO delivery_lanes (endpoint, lane, seq) VALUES (?1, ?2, ?3)";
 const REMOVE_LANE: &str =
     "DELETE FROM delivery_lanes WHERE endpoint = ?1 AND lane = ?2 AND seq = ?3";
@@ -156,13 +161,18 @@ impl<'a> Deliveries<'a> {
             (true, false) => self.release(seq, lanes)?,
             _ => {}
         }
-        if state == State::Blocked && lanes.as_slice().is_empty() {
-            self.free.push(seq);
+        if state == State::Blocked {
+            // Whether it may go is to be found out even if nothing else changes on its lanes.
+            self.touched.extend(lanes.as_slice());
+            if lanes.as_slice().is_empty() {
+                self.free.push(seq);
+            }
         }
         Ok(())
     }
 
-    /// Parks a delivery behind others, unless it is parked (or dead) already.
+    /// Parks a delivery behind others. One that is parked already stays as it is, unless it was
+    /// tried once more meanwhile.
     pub(super) fn park(
         &mut self,
         listed: Listed,
@@ -170,9 +180,38 @@ impl<'a> Deliveries<'a> {
         lanes: Lanes,
     ) -> rusqlite::Result<()> {
         match self.find(listed.seq.0)? {
-            Some(_) => Ok(()),
-            None => self.put(listed, State::Blocked, attempts, lanes),
+            Some((true, _)) if attempts == 0 => Ok(()),
+            _ => self.put(listed, State::Blocked, attempts, lanes),
         }
+    }
+
+    /// Makes those that wait behind one of `blocked`, which were put on the list by hand, blocked
+    /// too. No lane has more than one that waits, and that was the first one there before.
+    pub(super) fn hold_back(&mut self, blocked: &HashSet<i64>) -> rusqlite::Result<()> {
+        self.touched.sort_unstable();
+        self.touched.dedup();
+        let mut lane_states = self.db.prepare_cached(LANE_STATES)?;
+        let mut block = self.db.prepare_cached(BLOCK)?;
+        for &lane in &self.touched {
+            let mut behind = None;
+            let mut rows = lane_states.query(params![self.endpoint, lane])?;
+            let mut first = true;
+            while let Some(row) = rows.next()? {
+                let seq: i64 = row.get(0)?;
+                if row.get(1)? && !first {
+                    behind = Some(seq);
+                }
+                if !blocked.contains(&seq) {
+                    break;
+                }
+                first = false;
+            }
+            drop(rows);
+            if let Some(seq) = behind {
+                block.execute(params![self.endpoint, seq])?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes a delivery off the list; most were never on it.
@@ -283,7 +322,9 @@ mod tests {
         let directory = tempfile::TempDir::new().unwrap();
         let db = file::open_writer(&directory.path().join("walhook.db")).unwrap();
         db.execute_batch("PRAGMA ignore_check_constraints = ON").unwrap();
-        for sql in [PUT, FIND, REMOVE, PROMOTE, FIRST_OF_LANE, COUNT_LANE, NEXT_DUE] {
+        for sql in
+            [PUT, FIND, REMOVE, PROMOTE, BLOCK, LANE_STATES, FIRST_OF_LANE, COUNT_LANE, NEXT_DUE]
+        {
             let mut statement = db.prepare(sql).unwrap();
             for value in 1..4 {
                 for parameter in 1..=statement.parameter_count() {

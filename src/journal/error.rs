@@ -8,6 +8,8 @@ use std::sync::Arc;
 use rusqlite::ErrorCode;
 use rusqlite::ffi;
 
+use crate::event::EventId;
+
 /// The journal could not do what was asked of it. Cheap to clone: one failed commit is reported to
 /// everyone who took part in it.
 #[derive(Clone)]
@@ -26,6 +28,7 @@ enum Kind {
     Sqlite { path: PathBuf, doing: &'static str, source: rusqlite::Error },
     Damaged { path: PathBuf, what: String },
     UnknownEndpoint(i64),
+    UnknownStart { id: EventId, oldest: String },
     Closed,
 }
 
@@ -77,6 +80,10 @@ impl JournalError {
 
     pub(super) fn unknown_endpoint(endpoint: i64) -> JournalError {
         JournalError::new(Kind::UnknownEndpoint(endpoint))
+    }
+
+    pub(super) fn unknown_start(id: EventId, oldest: String) -> JournalError {
+        JournalError::new(Kind::UnknownStart { id, oldest })
     }
 
     pub(super) fn closed() -> JournalError {
@@ -131,6 +138,11 @@ impl JournalError {
                     | ErrorCode::OutOfMemory
             )
         )
+    }
+
+    /// An endpoint is to start behind an event that the journal does not hold.
+    pub fn is_unknown_start(&self) -> bool {
+        matches!(*self.kind, Kind::UnknownStart { .. })
     }
 
     /// The journal was closed: walhook is stopping.
@@ -214,6 +226,11 @@ impl fmt::Display for JournalError {
             Kind::UnknownEndpoint(endpoint) => {
                 write!(f, "the journal knows no endpoint {endpoint}: register it first")
             }
+            Kind::UnknownStart { id, oldest } => write!(
+                f,
+                "`start` names {id}, which the journal does not hold (the oldest event it keeps: \
+                 {oldest}): name one it keeps, or write start = \"earliest\""
+            ),
             Kind::Closed => f.write_str("the journal is closed, because walhook is stopping"),
         }
     }

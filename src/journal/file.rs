@@ -142,6 +142,24 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, JournalError> {
     Ok(connection)
 }
 
+/// Opens an existing file of the current schema to write an order into it, beside the daemon.
+pub(super) fn open_for_orders(path: &Path) -> Result<Connection, JournalError> {
+    if !path.exists() {
+        return Err(JournalError::missing(path));
+    }
+    let failed = |error| JournalError::sqlite(path, "open", error);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+    let version = schema_version(&connection, path)?;
+    if version != SCHEMA_VERSION {
+        return Err(JournalError::schema(path, version, SCHEMA_VERSION));
+    }
+    // Copying the WAL into the file is the daemon's.
+    connection.pragma_update(None, "wal_autocheckpoint", 0).map_err(failed)?;
+    Ok(connection)
+}
+
 /// How many migrations were applied; 0 for an empty file. Refuses what is not a journal, before
 /// anything was written to it.
 fn schema_version(connection: &Connection, path: &Path) -> Result<i64, JournalError> {

@@ -14,9 +14,13 @@
 
 mod append;
 mod deliveries;
+mod emit;
 mod error;
 mod file;
+mod listing;
+mod losses;
 mod model;
+mod orders;
 mod pace;
 mod prune;
 mod queue;
@@ -27,22 +31,29 @@ mod stored;
 mod tail;
 mod writer;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use rusqlite::Connection;
 
-use crate::event::{EventId, Report};
+use crate::event::{EventFilter, EventId, Report};
 use crate::postgres::lsn::Lsn;
 
 pub use error::JournalError;
+pub use listing::{
+    DeliveryEntry, DeliveryFilter, DeliveryRow, DeliveryState, EventEntry, Standing,
+};
 pub use model::{
     Append, AttemptRecord, Checkpoint, Due, DueDelivery, EndpointId, EndpointState, JournalOptions,
     Listed, Outcome, OutcomeKind, Park, Replay, Seq, Settled, Settlement, SourceIdentity, Start,
+};
+pub use orders::{
+    Chosen, Order, OrderProgress, OrderResult, OrderStep, Point, Wish, give as give_order,
 };
 pub use status::{
     AttemptEntry, DeadDelivery, EndpointStatus, EventsStatus, JournalReader, JournalStatus,
@@ -89,6 +100,8 @@ impl Journal {
             queue: Queue::default(),
             tail: Tail::new(Seq(written.last_seq)),
             durable_lsn: AtomicU64::new(0),
+            reports_wanted: AtomicBool::new(false),
+            filters: Mutex::default(),
             known: known.into(),
         });
         let mut writer = Writer::new(db, lock, options, Arc::clone(&shared), written);
@@ -202,12 +215,30 @@ impl Journal {
     ///
     /// # Errors
     /// There is no such endpoint, it could not be written, or the journal is closed.
-    pub async fn settle(&self, settlement: Settlement) -> Result<Settled, JournalError> {
-        self.ask(|reply| Command::Settle(Box::new(settlement), reply)).await
+    pub async fn settle(
+        &self,
+        settlement: impl Into<Arc<Settlement>>,
+    ) -> Result<Settled, JournalError> {
+        let settlement = settlement.into();
+        self.ask(|reply| Command::Settle(settlement, reply)).await
     }
 
-    /// Journals an event about walhook itself, if anybody wants such. Does not wait.
-    pub fn report(&self, _report: Report) {}
+    /// Says which endpoints there are and what they want: by that it is known which events are lost
+    /// to them when retention takes any. Of an endpoint that is not named, everything counts.
+    pub fn set_filters(&self, filters: HashMap<String, EventFilter>) {
+        *self.shared.filters() = filters;
+    }
+
+    /// Says whether anybody wants events about walhook itself. Nobody does at first.
+    pub fn want_reports(&self, wanted: bool) {
+        self.shared.reports_wanted.store(wanted, Ordering::Relaxed);
+    }
+
+    /// Journals an event about walhook itself, if anybody wants such, and if there is room for one
+    /// more. Neither waits nor fails. The death of such an event is not reported in turn.
+    pub fn report(&self, report: Report) {
+        self.shared.report(report);
+    }
 
     /// The newest events, in memory.
     pub fn tail(&self) -> &Tail {
@@ -271,12 +302,69 @@ impl Journal {
         self.reads.run(move |db| db.due(endpoint, now_ms, limit, &except)).await
     }
 
+    /// Like [`due`](Self::due) for an endpoint that gets everything in the stream's order: what
+    /// waits or is blocked, by number, up to the first that is not due yet. Nothing is due while the
+    /// very first is not. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub async fn due_in_order(
+        &self,
+        endpoint: EndpointId,
+        now_ms: i64,
+        limit: usize,
+    ) -> Result<Due, JournalError> {
+        self.reads.run(move |db| db.due_in_order(endpoint, now_ms, limit)).await
+    }
+
     /// The number of the event with this id, if it is still there. Needs a tokio runtime.
     ///
     /// # Errors
     /// The file could not be read.
     pub async fn find_event(&self, id: EventId) -> Result<Option<Seq>, JournalError> {
         self.reads.run(move |db| db.find(id)).await
+    }
+
+    /// The orders that wait to be carried out, in the order they were given. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub async fn orders(&self) -> Result<Vec<Order>, JournalError> {
+        self.reads.run(|db| db.orders()).await
+    }
+
+    /// The endpoints an order is to be carried out for, by name: the one it names, or all that have
+    /// dead deliveries. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub async fn order_endpoints(&self, wish: &Wish) -> Result<Vec<String>, JournalError> {
+        let wish = wish.clone();
+        self.reads.run(move |db| db.order_endpoints(&wish)).await
+    }
+
+    /// Carries out a part of an order; to be called again with what it returns until that is
+    /// [done](OrderProgress::done). Meanwhile no dispatcher may be at work for the endpoint, if the
+    /// order [concerns it](Wish::concerns_dispatcher).
+    ///
+    /// # Errors
+    /// It could not be written, or the journal is closed.
+    pub async fn carry_out(&self, step: OrderStep) -> Result<OrderProgress, JournalError> {
+        self.ask(|reply| Command::Order(Box::new(step), reply)).await
+    }
+
+    /// Notes what came of an order, other than by carrying it out.
+    ///
+    /// # Errors
+    /// It could not be written, or the journal is closed.
+    pub async fn finish_order(
+        &self,
+        order: i64,
+        sentence: &str,
+        failed: bool,
+    ) -> Result<(), JournalError> {
+        let sentence = sentence.to_owned();
+        self.ask(|reply| Command::FinishOrder(order, sentence, failed, reply)).await
     }
 
     async fn ask<T>(&self, make: impl FnOnce(Reply<T>) -> Command) -> Result<T, JournalError> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::capture::Position;
-use crate::event::{EventBatch, Lanes};
+use crate::event::{EventBatch, EventId, Lanes};
 use crate::postgres::lsn::Lsn;
 
 use super::stored::StoredEvent;
@@ -92,6 +92,8 @@ pub enum Start {
     Earliest,
     /// Behind this event.
     After(Seq),
+    /// Behind the event of this id, which the journal must hold.
+    AfterId(EventId),
 }
 
 /// What the journal knows of an endpoint when its dispatcher starts.
@@ -136,8 +138,10 @@ pub struct Listed {
 /// Events an endpoint gets once more, in order, before anything new.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Replay {
-    /// The last event of the stream it had taken before.
+    /// The last event of the stream it had taken before: what follows is new.
     pub until: Seq,
+    /// The last one to be sent once more; those behind it up to `until` are passed over.
+    pub last: Seq,
     /// Which of them, by patterns for their names; all where it is empty.
     pub events: Vec<String>,
     /// Those among them that wait in the journal anyway, ascending.

@@ -1,11 +1,15 @@
 //! Retention: the oldest events go, and with them all that hangs on them.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, params};
 
+use crate::event::{EventFilter, is_report};
+
 use super::append::Written;
 use super::deliveries::{Deliveries, LaneCounts, lanes_of};
+use super::losses::Lost;
 use super::model::JournalOptions;
 
 const OLDEST_SEGMENT: &str =
@@ -14,7 +18,10 @@ const USED_BYTES: &str = "SELECT (page_count - freelist_count) * page_size \
     FROM pragma_page_count, pragma_freelist_count, pragma_page_size";
 const DELETE_EVENTS: &str = "DELETE FROM events WHERE seq >= ?1 AND seq <= ?2";
 const DELETE_SEGMENTS: &str = "DELETE FROM segments WHERE first_seq < ?1 AND last_seq < ?1";
-const ENDPOINTS: &str = "SELECT endpoint, cursor FROM endpoints";
+// What a replay sends once more was delivered before: it is not lost when it goes.
+const ENDPOINTS: &str =
+    "SELECT endpoint, max(cursor, coalesce(replay_until, cursor)), name FROM endpoints";
+const NAMES: &str = "SELECT name FROM events WHERE seq >= ?1 AND seq <= ?2 ORDER BY seq";
 const PARKED: &str = "SELECT seq, state, lane_1, lane_2 FROM deliveries \
     WHERE endpoint = ?1 AND seq <= ?2 ORDER BY seq";
 const ADD_DROPPED: &str = "UPDATE endpoints SET dropped = dropped + ?2 WHERE endpoint = ?1";
@@ -35,8 +42,8 @@ const MOST_AT_ONCE: i64 = 2048;
 pub(super) struct Pruned {
     /// Events deleted.
     pub(super) events: i64,
-    /// Per endpoint, how many undelivered events were lost to it.
-    pub(super) dropped: Vec<(i64, i64)>,
+    /// What each endpoint lost to it.
+    pub(super) dropped: Vec<Lost>,
     /// Whether there may be more to do at once.
     pub(super) more: bool,
 }
@@ -79,6 +86,7 @@ pub(super) fn step(
     db: &Connection,
     counts: &mut LaneCounts,
     written: &mut Written,
+    filters: &HashMap<String, EventFilter>,
     target: Option<i64>,
     now_ms: i64,
 ) -> rusqlite::Result<Pruned> {
@@ -88,15 +96,16 @@ pub(super) fn step(
         let first = written.first_seq;
         while written.first_seq <= target && started.elapsed() < STEP {
             let last = target.min(written.first_seq + CHUNK_EVENTS - 1);
+            let going = Going::new(written.first_seq, last);
+            drop_deliveries(db, counts, filters, going, now_ms, &mut pruned)?;
             db.prepare_cached(DELETE_EVENTS)?.execute([written.first_seq, last])?;
-            drop_deliveries(db, counts, written.first_seq, last, now_ms, &mut pruned)?;
             written.first_seq = last + 1;
         }
         pruned.events = written.first_seq - first;
         pruned.more = true;
         db.prepare_cached(DELETE_SEGMENTS)?.execute([written.first_seq])?;
-        for (endpoint, dropped) in &pruned.dropped {
-            db.prepare_cached(ADD_DROPPED)?.execute([endpoint, dropped])?;
+        for lost in &pruned.dropped {
+            db.prepare_cached(ADD_DROPPED)?.execute([lost.endpoint, lost.events])?;
         }
     }
     // Attempts lie in the order they were made, which is nearly that of their events: the oldest
@@ -110,12 +119,38 @@ pub(super) fn step(
     Ok(pruned)
 }
 
-/// Takes the events `first..=last` from every endpoint, and counts what was still to be delivered.
+/// Events about to be deleted.
+struct Going {
+    first: i64,
+    last: i64,
+    /// Their names, read when somebody loses one of them.
+    names: Option<Vec<String>>,
+}
+
+impl Going {
+    fn new(first: i64, last: i64) -> Going {
+        Going { first, last, names: None }
+    }
+
+    /// The name of one of them.
+    fn name(&mut self, db: &Connection, seq: i64) -> rusqlite::Result<Option<&str>> {
+        if self.names.is_none() {
+            let mut names = db.prepare_cached(NAMES)?;
+            let names = names.query_map([self.first, self.last], |row| row.get(0))?;
+            self.names = Some(names.collect::<rusqlite::Result<_>>()?);
+        }
+        let at = usize::try_from(seq - self.first).ok();
+        let name = self.names.as_ref().zip(at).and_then(|(names, at)| names.get(at));
+        Ok(name.map(String::as_str))
+    }
+}
+
+/// Takes events from every endpoint, and counts what was still to be delivered.
 fn drop_deliveries(
     db: &Connection,
     counts: &mut LaneCounts,
-    first: i64,
-    last: i64,
+    filters: &HashMap<String, EventFilter>,
+    mut going: Going,
     now_ms: i64,
     pruned: &mut Pruned,
 ) -> rusqlite::Result<()> {
@@ -123,26 +158,41 @@ fn drop_deliveries(
     let mut rows = endpoints.query(())?;
     while let Some(row) = rows.next()? {
         let (endpoint, cursor): (i64, i64) = (row.get(0)?, row.get(1)?);
-        let not_reached = (last - cursor.max(first - 1)).max(0);
+        let name = row.get_ref(2)?.as_str()?;
+        let mut lost = Lost { endpoint, name: name.to_owned(), events: 0, reports: 0 };
+        for seq in cursor.saturating_add(1).max(going.first)..=going.last {
+            let event = going.name(db, seq)?.unwrap_or_default();
+            let report = is_report(event);
+            // What an endpoint wants that is not served now nobody knows; hardly reports.
+            let wanted = filters.get(name).map_or(!report, |filter| filter.matches(event));
+            lost.events += i64::from(wanted);
+            lost.reports += i64::from(wanted && report);
+        }
         let mut parked = db.prepare_cached(PARKED)?;
         let parked = parked
-            .query_map(params![endpoint, last], |row| {
+            .query_map(params![endpoint, going.last], |row| {
                 Ok((row.get::<_, i64>(0)?, row.get_ref(1)?.as_str()? == "dead", lanes_of(row, 2)?))
             })?
             .collect::<rusqlite::Result<Vec<_>>>()?;
         let mut deliveries = Deliveries::new(db, counts, endpoint);
-        let mut dropped = not_reached;
         for (seq, dead, _) in parked {
             deliveries.remove(seq)?;
             // A dead one was given up before; one beyond the cursor is counted already.
-            dropped += i64::from(!dead && seq <= cursor);
+            if !dead && seq <= cursor {
+                lost.events += 1;
+                lost.reports += i64::from(going.name(db, seq)?.is_some_and(is_report));
+            }
         }
         deliveries.promote(now_ms)?;
-        if dropped > 0 {
-            match pruned.dropped.iter_mut().find(|(of, _)| *of == endpoint) {
-                Some((_, total)) => *total += dropped,
-                None => pruned.dropped.push((endpoint, dropped)),
+        if lost.events == 0 {
+            continue;
+        }
+        match pruned.dropped.iter_mut().find(|of| of.endpoint == endpoint) {
+            Some(of) => {
+                of.events += lost.events;
+                of.reports += lost.reports;
             }
+            None => pruned.dropped.push(lost),
         }
     }
     Ok(())

@@ -1,11 +1,13 @@
 //! What waits for the writer thread.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::emit::{Emission, QUEUED_REPORTS};
 use super::error::JournalError;
 use super::model::{Append, EndpointId, EndpointState, Settled, Settlement, SourceIdentity, Start};
+use super::orders::{OrderProgress, OrderStep};
 
 /// Bytes of events that may wait for the writer.
 const QUEUED_BYTES: usize = 8 << 20;
@@ -16,10 +18,14 @@ pub(super) type Reply<T> = flume::Sender<Result<T, JournalError>>;
 /// What the writer is asked for besides appending. Each caller has few of these open at a time (a
 /// dispatcher one settlement), which bounds them.
 pub(super) enum Command {
-    Settle(Box<Settlement>, Reply<Settled>),
+    Settle(Arc<Settlement>, Reply<Settled>),
     Register(String, Start, Reply<EndpointState>),
     SetDisabled(EndpointId, Option<String>, Reply<()>),
     SetIdentity(SourceIdentity, Reply<()>),
+    /// A part of what a person asked for.
+    Order(Box<OrderStep>, Reply<OrderProgress>),
+    /// What came of an order in a sentence, and whether it failed.
+    FinishOrder(i64, String, bool, Reply<()>),
     /// Answered when all appends up to this number are durable.
     MakeDurable(u64, Reply<()>),
     /// Any statement, to provoke failures.
@@ -42,6 +48,9 @@ struct Inner {
     /// How many appends were ever taken in.
     appended: u64,
     commands: VecDeque<Command>,
+    reports: VecDeque<Emission>,
+    /// How many found no room since the writer last looked.
+    reports_lost: u64,
     stopping: bool,
     closed: Option<JournalError>,
 }
@@ -50,9 +59,12 @@ struct Inner {
 pub(super) struct Work {
     pub(super) appends: Vec<Append>,
     pub(super) commands: Vec<Command>,
+    pub(super) reports: VecDeque<Emission>,
+    /// How many reports found no room.
+    pub(super) reports_lost: u64,
     /// To stop when nothing is left.
     pub(super) stopping: bool,
-    /// No append is left in the queue.
+    /// Nothing to be written is left in the queue.
     pub(super) last: bool,
 }
 
@@ -99,12 +111,27 @@ impl Queue {
         Ok(())
     }
 
-    /// Waits for work until `deadline`.
-    pub(super) fn wait(&self, deadline: Instant, want_appends: bool) {
+    /// Takes a report in, if there is room. Never waits, and is silent where nobody works any more.
+    pub(super) fn report(&self, emission: Emission) {
+        let mut inner = self.inner();
+        if inner.closed.is_some() {
+            return;
+        }
+        if inner.reports.len() >= QUEUED_REPORTS {
+            inner.reports_lost += 1;
+            return;
+        }
+        inner.reports.push_back(emission);
+        drop(inner);
+        self.work.notify_one();
+    }
+
+    /// Waits for work until `deadline`; with `want_events` appends and reports are such, too.
+    pub(super) fn wait(&self, deadline: Instant, want_events: bool) {
         let mut inner = self.inner();
         loop {
             let ready = !inner.commands.is_empty()
-                || (want_appends && !inner.appends.is_empty())
+                || (want_events && !(inner.appends.is_empty() && inner.reports.is_empty()))
                 || inner.stopping;
             let left = deadline.saturating_duration_since(Instant::now());
             if ready || left.is_zero() {
@@ -120,13 +147,13 @@ impl Queue {
         if inner.stopping { usize::MAX } else { inner.appends.len() + inner.commands.len() }
     }
 
-    /// Takes all commands and, if wanted, appends of up to `max_events` events (one append at
-    /// least).
-    pub(super) fn take(&self, want_appends: bool, max_events: usize) -> Work {
+    /// Takes all commands and, if wanted, all reports and appends of up to `max_events` events (one
+    /// append at least).
+    pub(super) fn take(&self, want_events: bool, max_events: usize) -> Work {
         let mut inner = self.inner();
         let mut appends = Vec::new();
         let mut events = 0;
-        while want_appends
+        while want_events
             && let Some(next) = inner.appends.front()
             && (appends.is_empty() || events + next.events.len() <= max_events)
             && let Some(append) = inner.appends.pop_front()
@@ -136,12 +163,18 @@ impl Queue {
             appends.push(append);
         }
         let commands = inner.commands.drain(..).collect();
-        let (stopping, last) = (inner.stopping, inner.appends.is_empty());
+        let (mut reports, mut reports_lost) = (VecDeque::new(), 0);
+        if want_events {
+            reports = std::mem::take(&mut inner.reports);
+            reports_lost = std::mem::take(&mut inner.reports_lost);
+        }
+        let last = inner.appends.is_empty() && inner.reports.is_empty();
+        let stopping = inner.stopping;
         drop(inner);
         if !appends.is_empty() {
             self.room.notify_all();
         }
-        Work { appends, commands, stopping, last }
+        Work { appends, commands, reports, reports_lost, stopping, last }
     }
 
     /// Asks the writer to stop when it has done what is queued.
@@ -156,6 +189,7 @@ impl Queue {
         inner.closed.get_or_insert(why);
         inner.appends.clear();
         inner.append_bytes = 0;
+        inner.reports.clear();
         // Dropping a command drops its reply, which its caller sees as the journal being closed.
         inner.commands.clear();
         drop(inner);

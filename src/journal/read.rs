@@ -14,6 +14,7 @@ use super::deliveries::lanes_of;
 use super::error::JournalError;
 use super::file;
 use super::model::{Due, DueDelivery, EndpointId, Seq};
+use super::orders::{self, Order, Wish};
 use super::status::count;
 use super::stored::{StoredBatch, StoredEvent};
 
@@ -23,6 +24,9 @@ const LOAD: &str = "SELECT seq, id, name, committed_at_us, lane_1, lane_2, body 
     WHERE seq = ?1";
 const WAITING: &str = "SELECT seq, due_at_ms, attempts, sequence FROM deliveries \
     WHERE endpoint = ?1 AND due_at_ms IS NOT NULL ORDER BY due_at_ms, seq";
+/// What waits and what is blocked, whenever it is due.
+const PARKED: &str = "SELECT seq, due_at_ms, attempts, sequence FROM deliveries \
+    WHERE endpoint = ?1 AND state <> 'dead' ORDER BY seq";
 const SEGMENTS_OF_ID: &str = "SELECT first_seq, last_seq FROM segments \
     WHERE min_id <= ?1 AND max_id >= ?1 ORDER BY first_seq DESC";
 const LAST_SUMMARISED: &str = "SELECT coalesce(max(last_seq), 0) FROM segments";
@@ -164,25 +168,70 @@ impl ReadConnection {
         Ok(due)
     }
 
-    /// The number of the event with this id, by way of the segments that may hold it.
-    pub(super) fn find(&mut self, id: EventId) -> rusqlite::Result<Option<Seq>> {
-        let id = &id.as_bytes()[..];
-        let mut ranges = vec![];
-        let last: i64 = self.db.prepare_cached(LAST_SUMMARISED)?.query_row((), |row| row.get(0))?;
-        ranges.push((last + 1, i64::MAX));
-        let mut segments = self.db.prepare_cached(SEGMENTS_OF_ID)?;
-        for range in segments.query_map([id], |row| Ok((row.get(0)?, row.get(1)?)))? {
-            ranges.push(range?);
-        }
-        let mut find = self.db.prepare_cached(FIND_ID)?;
-        for (first, last) in ranges {
-            let found = find.query_row(rusqlite::params![first, last, id], |row| row.get(0));
-            if let Some(seq) = found.optional()? {
-                return Ok(Some(Seq(seq)));
+    /// See [`Journal::due_in_order`](super::Journal::due_in_order).
+    pub(super) fn due_in_order(
+        &mut self,
+        endpoint: EndpointId,
+        now_ms: i64,
+        limit: usize,
+    ) -> rusqlite::Result<Due> {
+        let mut due = Due::default();
+        let mut bytes = 0;
+        let mut parked = self.db.prepare_cached(PARKED)?;
+        let mut load = self.db.prepare_cached(LOAD)?;
+        let mut rows = parked.query([endpoint.0])?;
+        while let Some(row) = rows.next()? {
+            let seq = Seq(row.get(0)?);
+            // What is blocked follows what blocks it.
+            let due_at_ms = row.get::<_, Option<i64>>(1)?.unwrap_or(now_ms);
+            if due_at_ms > now_ms || due.deliveries.len() >= limit || bytes >= DUE_BYTES {
+                due.next_due_ms = Some(due_at_ms);
+                break;
+            }
+            let event = load.query_row([seq.0], |row| stored_event(&mut self.names, row));
+            if let Some(event) = event.optional()? {
+                bytes += event.body.len();
+                let (attempts, sequence) = (row.get(2)?, count(row, 3)?);
+                due.deliveries.push(DueDelivery { seq, sequence, attempts, event });
             }
         }
-        Ok(None)
+        Ok(due)
     }
+
+    /// See [`find`].
+    pub(super) fn find(&mut self, id: EventId) -> rusqlite::Result<Option<Seq>> {
+        find(&self.db, id)
+    }
+
+    /// The orders that wait to be carried out.
+    pub(super) fn orders(&mut self) -> rusqlite::Result<Vec<Order>> {
+        orders::given(&self.db)
+    }
+
+    /// See [`Journal::order_endpoints`](super::Journal::order_endpoints).
+    pub(super) fn order_endpoints(&mut self, wish: &Wish) -> rusqlite::Result<Vec<String>> {
+        orders::endpoints_of(&self.db, wish)
+    }
+}
+
+/// The number of the event with this id, by way of the segments that may hold it.
+pub(super) fn find(db: &Connection, id: EventId) -> rusqlite::Result<Option<Seq>> {
+    let id = &id.as_bytes()[..];
+    let mut ranges = vec![];
+    let last: i64 = db.prepare_cached(LAST_SUMMARISED)?.query_row((), |row| row.get(0))?;
+    ranges.push((last + 1, i64::MAX));
+    let mut segments = db.prepare_cached(SEGMENTS_OF_ID)?;
+    for range in segments.query_map([id], |row| Ok((row.get(0)?, row.get(1)?)))? {
+        ranges.push(range?);
+    }
+    let mut find = db.prepare_cached(FIND_ID)?;
+    for (first, last) in ranges {
+        let found = find.query_row(rusqlite::params![first, last, id], |row| row.get(0));
+        if let Some(seq) = found.optional()? {
+            return Ok(Some(Seq(seq)));
+        }
+    }
+    Ok(None)
 }
 
 fn stored_event(

@@ -2,17 +2,23 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use crate::event::EventId;
+
 use super::append::Written;
 use super::deliveries::{Deliveries, LaneCounts, State};
+use super::losses::Lost;
 use super::model::{
     AttemptRecord, EndpointId, EndpointState, Listed, OutcomeKind, Seq, Settled, Settlement, Start,
 };
+use super::orders;
 use super::status::count;
 
 const FIND_ENDPOINT: &str = "SELECT endpoint, cursor, in_flight, disabled, sequence, failing_since_ms FROM endpoints \
     WHERE name = ?1";
 const INSERT_ENDPOINT: &str =
     "INSERT INTO endpoints (name, created_at_ms, cursor) VALUES (?1, ?2, ?3)";
+const LOSE_IN_FLIGHT: &str =
+    "UPDATE endpoints SET in_flight = ?2, dropped = dropped + ?3 WHERE endpoint = ?1";
 const SETTLE_ENDPOINT: &str = "UPDATE endpoints SET cursor = max(cursor, ?2), in_flight = ?3, \
     succeeded = succeeded + ?4, failed = failed + ?5, dropped = dropped + ?6, \
     last_success_at_ms = coalesce(max(last_success_at_ms, ?7), ?7, last_success_at_ms), \
@@ -21,9 +27,14 @@ const SETTLE_ENDPOINT: &str = "UPDATE endpoints SET cursor = max(cursor, ?2), in
     sequence = CASE WHEN ?2 >= cursor THEN ?10 ELSE sequence END, \
     failing_since_ms = CASE WHEN ?8 IS NULL THEN iif(?7 IS NULL, failing_since_ms, NULL) \
         WHEN ?7 IS NULL OR ?7 < ?8 THEN coalesce(iif(?7 IS NULL, failing_since_ms, NULL), ?8) \
-        ELSE NULL END \
+        ELSE NULL END, \
+    replay_events = iif(replay_until <= max(cursor, ?2), NULL, replay_events), \
+    replay_until = iif(replay_until <= max(cursor, ?2), NULL, replay_until) \
     WHERE endpoint = ?1";
-const DISABLE_ENDPOINT: &str = "UPDATE endpoints SET disabled = ?2 WHERE endpoint = ?1";
+const ENDPOINT_NAME: &str = "SELECT name FROM endpoints WHERE endpoint = ?1";
+/// One that is enabled again gets as much time as a new one.
+const DISABLE_ENDPOINT: &str = "UPDATE endpoints SET disabled = ?2, \
+    failing_since_ms = iif(?2 IS NULL, NULL, failing_since_ms) WHERE endpoint = ?1";
 const INSERT_ATTEMPT: &str = "INSERT INTO attempts \
     (endpoint, seq, attempt, started_at_ms, duration_us, status, error, response, others, \
     failed_events, head) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
@@ -32,14 +43,15 @@ const COUNT_STATES: &str =
 const COUNT_LANES: &str =
     "SELECT lane, count(*) FROM delivery_lanes WHERE endpoint = ?1 GROUP BY lane";
 
-/// Applies a settlement inside the open transaction. `None` for an endpoint that is not there.
+/// Applies a settlement inside the open transaction; also tells how many of its events retention had
+/// taken meanwhile. `None` for an endpoint that is not there.
 pub(super) fn settle(
     db: &Connection,
     counts: &mut LaneCounts,
     written: &Written,
     settlement: &Settlement,
     now_ms: i64,
-) -> rusqlite::Result<Option<Settled>> {
+) -> rusqlite::Result<Option<(Settled, i64)>> {
     let endpoint = settlement.endpoint.0;
     let mut dropped = 0;
     // An event that retention took meanwhile can never be sent again.
@@ -76,7 +88,20 @@ pub(super) fn settle(
     if !update_endpoint(db, settlement, dropped)? {
         return Ok(None);
     }
-    Ok(Some(Settled { promoted, freed_lanes, next_due_ms }))
+    Ok(Some((Settled { promoted, freed_lanes, next_due_ms }, dropped)))
+}
+
+/// What an endpoint lost that way, if anything. Which events they were is not known any more.
+pub(super) fn lost(
+    db: &Connection,
+    endpoint: EndpointId,
+    events: i64,
+) -> rusqlite::Result<Option<Lost>> {
+    if events == 0 {
+        return Ok(None);
+    }
+    let name = db.prepare_cached(ENDPOINT_NAME)?.query_row([endpoint.0], |row| row.get(0))?;
+    Ok(Some(Lost { endpoint: endpoint.0, name, events, reports: 0 }))
 }
 
 fn log_attempts(
@@ -115,7 +140,8 @@ fn update_endpoint(
         failed += i64::from(attempt.failed_events);
         succeeded += 1 + attempt.others.len() as i64 - i64::from(attempt.failed_events);
     }
-    let last_success = attempts.iter().filter(|a| a.succeeded()).map(ended_at_ms).max();
+    let delivers = |a: &&AttemptRecord| (a.failed_events as usize) <= a.others.len();
+    let last_success = attempts.iter().filter(delivers).map(ended_at_ms).max();
     let last_failure = attempts.iter().filter(|a| !a.succeeded()).max_by_key(|a| ended_at_ms(a));
     let updated = db.prepare_cached(SETTLE_ENDPOINT)?.execute(params![
         settlement.endpoint.0,
@@ -182,6 +208,24 @@ impl From<StoredListed> for Listed {
     }
 }
 
+/// What `in_flight` holds, unless it cannot be read.
+pub(super) fn listed_of(in_flight: &str) -> Option<Vec<Listed>> {
+    let stored: Vec<StoredListed> = serde_json::from_str(in_flight).ok()?;
+    Some(stored.into_iter().map(Listed::from).collect())
+}
+
+/// Why an endpoint has no state.
+pub(super) enum Unregistered {
+    /// Its row makes no sense, in this way.
+    Damaged(String),
+    /// It is to start behind an event that the journal does not hold.
+    UnknownStart {
+        id: EventId,
+        /// The oldest event it does hold.
+        oldest: String,
+    },
+}
+
 /// The state of the endpoint of this name, which is made if there is none. The outer error is
 /// SQLite's; the inner one says what is wrong with the row.
 pub(super) fn register(
@@ -190,7 +234,7 @@ pub(super) fn register(
     name: &str,
     start: Start,
     now_ms: i64,
-) -> rusqlite::Result<Result<EndpointState, String>> {
+) -> rusqlite::Result<Result<EndpointState, Unregistered>> {
     let found = db
         .prepare_cached(FIND_ENDPOINT)?
         .query_row([name], |row| {
@@ -206,17 +250,39 @@ pub(super) fn register(
                 Start::Now => written.last_seq,
                 Start::Earliest => written.first_seq - 1,
                 Start::After(seq) => seq.0.clamp(written.first_seq - 1, written.last_seq),
+                Start::AfterId(id) => match orders::resolve_start(db, written, id)? {
+                    Ok(seq) => seq.0,
+                    Err(oldest) => return Ok(Err(Unregistered::UnknownStart { id, oldest })),
+                },
             };
             db.prepare_cached(INSERT_ENDPOINT)?.execute(params![name, now_ms, cursor])?;
             (db.last_insert_rowid(), cursor, "[]".to_owned(), None, 0, None)
         }
     };
-    let Ok(in_flight) = serde_json::from_str::<Vec<StoredListed>>(&in_flight) else {
-        return Ok(Err(format!("endpoint {name} has no readable list of events in flight")));
+    let Some(mut in_flight) = listed_of(&in_flight) else {
+        return Ok(Err(Unregistered::Damaged(format!(
+            "endpoint {name} has no readable list of events in flight"
+        ))));
     };
-    let mut in_flight: Vec<Listed> = in_flight.into_iter().map(Listed::from).collect();
+    let listed = in_flight.len();
     in_flight.retain(|listed| listed.seq.0 >= written.first_seq);
     in_flight.sort_unstable();
+    let lost = listed - in_flight.len();
+    if lost > 0 {
+        // Retention took them while no dispatcher was there to notice.
+        db.prepare_cached(LOSE_IN_FLIGHT)?.execute(params![
+            endpoint,
+            pairs(&in_flight),
+            i64::try_from(lost).unwrap_or(i64::MAX)
+        ])?;
+        tracing::warn!(
+            endpoint = name,
+            dropped = lost,
+            "events that were on their way when the endpoint was last served were dropped \
+             undelivered: they were older than journal.retain, or the journal larger than \
+             journal.max_size"
+        );
+    }
     let (mut waiting, mut blocked, mut dead) = (0, 0, 0);
     let mut states = db.prepare_cached(COUNT_STATES)?;
     let mut rows = states.query([endpoint])?;
@@ -244,7 +310,7 @@ pub(super) fn register(
         next_due_ms,
         disabled,
         failing_since_ms,
-        replay: None,
+        replay: orders::replay_of(db, endpoint, cursor)?,
     }))
 }
 

@@ -11,6 +11,7 @@ use crate::postgres::lsn::Lsn;
 use super::error::JournalError;
 use super::file;
 use super::model::{Checkpoint, Seq, SourceIdentity};
+use super::orders::{self, OrderResult};
 
 const HEAD: &str = "SELECT last_seq, system_identifier, database_oid, database, timeline, slot, \
     commit_lsn, ordinal, resume_lsn, durable_lsn FROM journal";
@@ -22,12 +23,13 @@ const ENDPOINTS: &str = "SELECT endpoint, name, cursor, json_array_length(in_fli
     (SELECT count(*) FROM deliveries d WHERE d.endpoint = e.endpoint AND due_at_ms NOTNULL), \
     (SELECT count(*) FROM deliveries d WHERE d.endpoint = e.endpoint AND died_at_ms NOTNULL), \
     (SELECT count(*) FROM deliveries d WHERE d.endpoint = e.endpoint), \
-    (SELECT min(due_at_ms) FROM deliveries d WHERE d.endpoint = e.endpoint AND due_at_ms NOTNULL) \
+    (SELECT min(due_at_ms) FROM deliveries d WHERE d.endpoint = e.endpoint AND due_at_ms NOTNULL), \
+    sequence, iif(replay_until > cursor, replay_last, NULL), failing_since_ms \
     FROM endpoints e ORDER BY name";
-const ATTEMPTS: &str = "SELECT e.name, a.seq, v.id, v.name, a.attempt, a.started_at_ms, \
-    a.duration_us, a.status, a.error, a.response FROM attempts a \
-    JOIN endpoints e ON e.endpoint = a.endpoint LEFT JOIN events v ON v.seq = a.seq \
-    ORDER BY a.attempt_id DESC LIMIT ?1";
+/// What [`attempt_entry`] reads, of attempts `a`, their endpoints `e` and events `v`.
+pub(super) const ATTEMPT_COLUMNS: &str = "e.name, a.seq, v.id, v.name, a.attempt, \
+    a.started_at_ms, a.duration_us, a.status, a.error, a.response, a.head, a.others, \
+    a.failed_events";
 const DEAD: &str = "SELECT e.name, d.seq, v.id, v.name, d.attempts, v.committed_at_us, d.died_at_ms \
     FROM endpoints e JOIN deliveries d ON d.endpoint = e.endpoint AND d.died_at_ms NOTNULL \
     JOIN events v ON v.seq = d.seq \
@@ -93,6 +95,12 @@ pub struct EndpointStatus {
     pub next_due_ms: Option<i64>,
     /// Why it is disabled, if it is.
     pub disabled: Option<String>,
+    /// How many events at or before the cursor it wanted: the last webhook-sequence.
+    pub sequence: u64,
+    /// The last event of a replay, while one is under way.
+    pub replaying: Option<Seq>,
+    /// When the first failure ended since the last success, milliseconds since the Unix epoch.
+    pub failing_since_ms: Option<i64>,
     /// Attempts that succeeded, ever.
     pub succeeded: u64,
     /// Attempts that failed, ever.
@@ -128,6 +136,12 @@ pub struct AttemptEntry {
     pub error: Option<String>,
     /// The beginning of the answer's body, of failures only.
     pub response: Option<Vec<u8>>,
+    /// The answer's status line and headers, of failures only.
+    pub head: Option<String>,
+    /// The further events of a request with several.
+    pub others: Vec<Seq>,
+    /// How many of all its events it did not deliver.
+    pub failed_events: u32,
 }
 
 /// A delivery that was given up.
@@ -189,13 +203,26 @@ impl JournalReader {
         })
     }
 
+    /// What came of an order, once it is done.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub fn order(&self, id: i64) -> Result<Option<OrderResult>, JournalError> {
+        self.read(|db| orders::result(db, id))
+    }
+
     /// The newest attempts, newest first, at most `limit`.
     ///
     /// # Errors
     /// The file could not be read.
     pub fn attempts(&self, limit: usize) -> Result<Vec<AttemptEntry>, JournalError> {
         self.read(|db| {
-            let mut query = db.prepare_cached(ATTEMPTS)?;
+            let sql = format!(
+                "SELECT {ATTEMPT_COLUMNS} FROM attempts a \
+                 JOIN endpoints e ON e.endpoint = a.endpoint LEFT JOIN events v ON v.seq = a.seq \
+                 ORDER BY a.attempt_id DESC LIMIT ?1"
+            );
+            let mut query = db.prepare_cached(&sql)?;
             query.query_map([limit_of(limit)], attempt_entry)?.collect()
         })
     }
@@ -217,7 +244,7 @@ impl JournalReader {
         })
     }
 
-    fn read<T>(
+    pub(super) fn read<T>(
         &self,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, JournalError> {
@@ -288,6 +315,9 @@ fn endpoint_status(row: &Row<'_>, last_seq: i64) -> rusqlite::Result<EndpointSta
         dropped: count(row, 7)?,
         next_due_ms: row.get(14)?,
         disabled: row.get(4)?,
+        sequence: count(row, 15)?,
+        replaying: row.get::<_, Option<i64>>(16)?.map(Seq),
+        failing_since_ms: row.get(17)?,
         succeeded: count(row, 5)?,
         failed: count(row, 6)?,
         last_success_at_ms: row.get(8)?,
@@ -296,7 +326,7 @@ fn endpoint_status(row: &Row<'_>, last_seq: i64) -> rusqlite::Result<EndpointSta
     })
 }
 
-fn attempt_entry(row: &Row<'_>) -> rusqlite::Result<AttemptEntry> {
+pub(super) fn attempt_entry(row: &Row<'_>) -> rusqlite::Result<AttemptEntry> {
     Ok(AttemptEntry {
         endpoint: row.get(0)?,
         seq: Seq(row.get(1)?),
@@ -308,7 +338,19 @@ fn attempt_entry(row: &Row<'_>) -> rusqlite::Result<AttemptEntry> {
         status: row.get(7)?,
         error: row.get(8)?,
         response: row.get(9)?,
+        head: row.get(10)?,
+        others: match row.get_ref(11)?.as_str_or_null()? {
+            Some(text) => numbers(text),
+            None => Vec::new(),
+        },
+        failed_events: row.get(12)?,
     })
+}
+
+/// A JSON array of numbers.
+fn numbers(text: &str) -> Vec<Seq> {
+    let numbers: Vec<i64> = serde_json::from_str(text).unwrap_or_default();
+    numbers.into_iter().map(Seq).collect()
 }
 
 fn dead_delivery(row: &Row<'_>) -> rusqlite::Result<DeadDelivery> {

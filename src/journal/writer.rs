@@ -1,29 +1,32 @@
 //! The one thread that writes: it takes whatever is queued, commits it together, and answers.
 
+mod commit;
 mod upkeep;
 
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use tracing::{info, warn};
+use tracing::warn;
 
-use crate::clock::now_ms;
+use crate::event::{EventFilter, Report};
 
-use super::append::{self, Written};
+use super::append::Written;
 use super::deliveries::LaneCounts;
+use super::emit::Emission;
 use super::error::JournalError;
 use super::file::Lock;
+use super::losses::{Losses, Lost};
 use super::model::{
-    Append, Checkpoint, EndpointId, EndpointState, JournalOptions, Seq, Settled, SourceIdentity,
+    Append, Checkpoint, EndpointId, EndpointState, JournalOptions, Settled, SourceIdentity,
 };
+use super::orders::{self, OrderProgress};
 use super::pace::Pace;
 use super::queue::{Command, Queue, Reply};
-use super::settle;
-use super::stored::StoredBatch;
+use super::settle::{self, Unregistered};
 use super::tail::Tail;
 
 const SET_IDENTITY: &str = "UPDATE journal SET system_identifier = ?1, database_oid = ?2, \
@@ -43,6 +46,8 @@ pub(super) struct Shared {
     pub(super) queue: Queue,
     pub(super) tail: Tail,
     pub(super) durable_lsn: AtomicU64,
+    pub(super) reports_wanted: AtomicBool,
+    pub(super) filters: Mutex<HashMap<String, EventFilter>>,
     pub(super) known: Mutex<Known>,
 }
 
@@ -59,6 +64,17 @@ impl Shared {
         // Nothing in here can panic halfway, so what a poisoned lock guards is as good as any.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    pub(super) fn filters(&self) -> MutexGuard<'_, HashMap<String, EventFilter>> {
+        self.filters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// See [`Journal::report`](super::Journal::report).
+    pub(super) fn report(&self, report: Report) {
+        if self.reports_wanted.load(Ordering::Relaxed) && !report.is_about_a_report() {
+            self.queue.report(Emission::now(report));
+        }
+    }
 }
 
 /// The state of the thread.
@@ -70,6 +86,8 @@ pub(super) struct Writer {
     counts: LaneCounts,
     /// Taken from the queue, not committed yet. More than one cycle's worth never gathers.
     pending: VecDeque<Append>,
+    /// The same of reports.
+    reports: VecDeque<Emission>,
     /// How many appends were committed since the start.
     appended: u64,
     /// Callers to be answered when that many appends are durable.
@@ -79,8 +97,7 @@ pub(super) struct Writer {
     retry: Option<Retry>,
     prune_at: Instant,
     pace: Pace,
-    /// Undelivered events lost to each endpoint that were not reported yet.
-    dropped: HashMap<i64, i64>,
+    losses: Losses,
     _lock: Lock,
 }
 
@@ -92,8 +109,10 @@ struct Retry {
 
 /// The answer to a command, to be given once it is committed.
 enum Answer {
-    Settled(Settled),
+    /// And what it lost to retention.
+    Settled(Settled, Option<Lost>),
     Registered(EndpointState),
+    Ordered(OrderProgress),
     Done,
     /// To be given once this many appends are durable.
     Durable(u64),
@@ -114,13 +133,14 @@ impl Writer {
             written,
             counts: LaneCounts::default(),
             pending: VecDeque::new(),
+            reports: VecDeque::new(),
             appended: 0,
             flushes_wanted: Vec::new(),
             dirty_since: None,
             retry: None,
             prune_at: Instant::now(),
             pace: Pace::new(Instant::now()),
-            dropped: HashMap::new(),
+            losses: Losses::default(),
             _lock: lock,
         }
     }
@@ -138,17 +158,27 @@ impl Writer {
     }
 
     fn work(&mut self) -> Result<(), JournalError> {
+        let mut said_all = false;
         loop {
-            let want_appends = self.pending.is_empty();
-            self.shared.queue.wait(self.wake_at(), want_appends);
+            let want_events = !self.has_pending();
+            self.shared.queue.wait(self.wake_at(), want_events);
             self.pace.gather(&self.shared.queue);
-            let work = self.shared.queue.take(want_appends, CYCLE_EVENTS);
+            let work = self.shared.queue.take(want_events, CYCLE_EVENTS);
             self.pending.extend(work.appends);
+            self.reports.extend(work.reports);
+            if work.reports_lost > 0 {
+                let lost = work.reports_lost;
+                warn!(lost, "too many walhook.* events at once: some are not sent");
+            }
             self.commit(work.commands)?;
             self.flush_if_wanted(work.stopping && work.last)?;
             self.prune_if_due()?;
             self.pace.cycle_ended(Instant::now());
-            if work.stopping && work.last && self.pending.is_empty() {
+            if work.stopping && work.last && !self.has_pending() {
+                if !std::mem::replace(&mut said_all, true) {
+                    self.losses.say_all(&self.shared);
+                    continue;
+                }
                 return Ok(());
             }
             if work.stopping
@@ -166,68 +196,14 @@ impl Writer {
         }
         if let Some(retry) = self.retry {
             // Until then nothing but commands is tried.
-            at = if self.pending.is_empty() { at.max(retry.at) } else { retry.at };
+            at = if self.has_pending() { retry.at } else { at.max(retry.at) };
         }
         at
     }
 
-    /// Commits the pending appends and the commands in one transaction. When that fails, each of
-    /// them gets one of its own, so that nobody suffers for another's fault.
-    fn commit(&mut self, commands: Vec<Command>) -> Result<(), JournalError> {
-        let appending = self.retry.is_none_or(|retry| retry.at <= Instant::now());
-        let appends = if appending { std::mem::take(&mut self.pending) } else { VecDeque::new() };
-        if appends.is_empty() && commands.is_empty() {
-            return Ok(());
-        }
-        if let Ok((starts, answers)) = self.transaction(&appends, &commands) {
-            self.publish(starts, appends);
-            for (command, answer) in commands.into_iter().zip(answers) {
-                self.answer(command, Ok(answer));
-            }
-            return Ok(());
-        }
-        for command in commands {
-            let alone = self.transaction(&VecDeque::new(), std::slice::from_ref(&command));
-            let answer = alone.map(|(_, mut answers)| answers.pop().unwrap_or(Answer::Done));
-            self.dirty_since.get_or_insert_with(Instant::now);
-            self.answer(command, answer);
-        }
-        if appends.is_empty() {
-            return Ok(());
-        }
-        match self.transaction(&appends, &[]) {
-            Ok((starts, _)) => self.publish(starts, appends),
-            Err(error) => {
-                self.pending = appends;
-                self.failed(error)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// One transaction: what it wrote of events starts at these numbers, and what it answers.
-    fn transaction(
-        &mut self,
-        appends: &VecDeque<Append>,
-        commands: &[Command],
-    ) -> Result<(Vec<i64>, Vec<Answer>), JournalError> {
-        let now_ms = now_ms();
-        self.atomically("write to", |writer| {
-            let mut answers = Vec::with_capacity(commands.len());
-            for command in commands {
-                answers.push(writer.apply(command, now_ms)?);
-            }
-            let mut starts = Vec::with_capacity(appends.len());
-            for append in appends {
-                starts.push(writer.written.last_seq + 1);
-                append::append(&writer.db, &mut writer.written, append, now_ms)
-                    .map_err(Failure::Sqlite)?;
-            }
-            if !appends.is_empty() {
-                append::store_checkpoint(&writer.db, &writer.written).map_err(Failure::Sqlite)?;
-            }
-            Ok((starts, answers))
-        })
+    /// Whether anything was taken from the queue and could not be written yet.
+    fn has_pending(&self) -> bool {
+        !(self.pending.is_empty() && self.reports.is_empty())
     }
 
     /// Runs `change` inside a transaction; after a failure neither file nor memory show any of it.
@@ -267,19 +243,37 @@ impl Writer {
             |endpoint: EndpointId| Failure::Journal(JournalError::unknown_endpoint(endpoint.0));
         match command {
             Command::Settle(settlement, _) => {
-                settle::settle(&self.db, &mut self.counts, &self.written, settlement, now_ms)?
-                    .map(Answer::Settled)
-                    .ok_or_else(|| unknown(settlement.endpoint))
+                let Writer { db, counts, written, .. } = self;
+                let endpoint = settlement.endpoint;
+                let (settled, dropped) = settle::settle(db, counts, written, settlement, now_ms)?
+                    .ok_or_else(|| unknown(endpoint))?;
+                let lost = settle::lost(db, endpoint, dropped)?;
+                Ok(Answer::Settled(settled, lost))
             }
             Command::Register(name, start, _) => {
                 let state = settle::register(&self.db, &self.written, name, *start, now_ms)?;
-                state.map(Answer::Registered).map_err(|what| {
-                    Failure::Journal(JournalError::damaged(&self.options.path, what))
+                state.map(Answer::Registered).map_err(|why| {
+                    Failure::Journal(match why {
+                        Unregistered::Damaged(what) => {
+                            JournalError::damaged(&self.options.path, what)
+                        }
+                        Unregistered::UnknownStart { id, oldest } => {
+                            JournalError::unknown_start(id, oldest)
+                        }
+                    })
                 })
             }
             Command::SetDisabled(endpoint, reason, _) => {
                 let found = settle::set_disabled(&self.db, *endpoint, reason.as_deref())?;
                 if found { Ok(Answer::Done) } else { Err(unknown(*endpoint)) }
+            }
+            Command::Order(step, _) => {
+                let Writer { db, counts, written, .. } = self;
+                Ok(Answer::Ordered(orders::carry_out(db, counts, written, step, now_ms)?))
+            }
+            Command::FinishOrder(order, sentence, failed, _) => {
+                orders::finish(&self.db, *order, sentence, *failed, now_ms)?;
+                Ok(Answer::Done)
             }
             Command::SetIdentity(identity, _) => {
                 self.db.prepare_cached(SET_IDENTITY)?.execute(rusqlite::params![
@@ -300,35 +294,15 @@ impl Writer {
         }
     }
 
-    /// Tells everyone about committed events.
-    fn publish(&mut self, starts: Vec<i64>, appends: VecDeque<Append>) {
-        self.dirty_since.get_or_insert_with(Instant::now);
-        if appends.is_empty() {
-            return;
-        }
-        self.appended += appends.len() as u64;
-        for (start, append) in starts.into_iter().zip(appends) {
-            if !append.events.is_empty() {
-                self.shared.tail.push(StoredBatch::new(Seq(start), append.events));
-            }
-        }
-        let mut known = self.shared.known();
-        known.checkpoint = self.written.checkpoint;
-        let recovered = known.trouble.take().is_some();
-        drop(known);
-        self.shared.tail.publish(Seq(self.written.last_seq));
-        self.retry = None;
-        if recovered {
-            info!("the journal can be written again");
-        }
-    }
-
     fn answer(&mut self, command: Command, answer: Result<Answer, JournalError>) {
         // A caller that no longer waits does not want the answer.
         match (command, answer) {
             (Command::Settle(_, reply), answer) => {
                 let _ = reply.send(answer.map(|answer| match answer {
-                    Answer::Settled(settled) => settled,
+                    Answer::Settled(settled, lost) => {
+                        lost.into_iter().for_each(|lost| self.losses.add(lost));
+                        settled
+                    }
                     _ => Settled::default(),
                 }));
             }
@@ -336,6 +310,12 @@ impl Writer {
                 let _ = reply.send(Ok(state));
             }
             (Command::Register(_, _, reply), answer) => {
+                let _ = reply.send(Err(answer.err().unwrap_or_else(JournalError::closed)));
+            }
+            (Command::Order(_, reply), Ok(Answer::Ordered(progress))) => {
+                let _ = reply.send(Ok(progress));
+            }
+            (Command::Order(_, reply), answer) => {
                 let _ = reply.send(Err(answer.err().unwrap_or_else(JournalError::closed)));
             }
             (Command::SetIdentity(identity, reply), Ok(Answer::Durable(after))) => {
@@ -347,6 +327,7 @@ impl Writer {
             }
             (
                 Command::SetDisabled(_, _, reply)
+                | Command::FinishOrder(_, _, _, reply)
                 | Command::SetIdentity(_, reply)
                 | Command::MakeDurable(_, reply),
                 answer,

@@ -26,7 +26,7 @@ use tokio::task::JoinSet;
 use url::Url;
 
 pub use answers::Answers;
-pub use check::{SignatureChecker, Verdict};
+pub use check::{Checks, SignatureChecker, Verdict};
 use forward::Forwarder;
 pub use tally::Tally;
 

@@ -18,7 +18,7 @@ struct Vector {
     signature: &'static str,
 }
 
-const VECTORS: [Vector; 3] = [
+const VECTORS: [Vector; 6] = [
     Vector {
         scheme: "standard",
         secret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
@@ -45,6 +45,33 @@ const VECTORS: [Vector; 3] = [
         body: r#"{"eventName":"person.created"}"#,
         header: "x-twenty-webhook-signature",
         signature: "d8c3fbb769758a0e405b897e92a6ca8a33aea312f3e958f25fb4ed33adb9f9c0",
+    },
+    Vector {
+        scheme: "standard",
+        secret: "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg==",
+        id: "msg_p5jXN8AQM9LWM0D4loKWxJek",
+        timestamp: "1614265330",
+        body: r#"{"test": 2432232314}"#,
+        header: "webhook-signature",
+        signature: "v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg==",
+    },
+    Vector {
+        scheme: "stripe",
+        secret: "whsec_test_secret",
+        id: "unused",
+        timestamp: "1492774577",
+        body: "{\n  \"id\": \"evt_test_webhook\",\n  \"object\": \"event\"\n}",
+        header: "stripe-signature",
+        signature: "t=1492774577,v1=c2f890decbc5ede7c5060bb9a6d31e0626a4342bacb9aeae2adb1bcea72f9812",
+    },
+    Vector {
+        scheme: "github",
+        secret: "It's a Secret to Everybody",
+        id: "unused",
+        timestamp: "1",
+        body: "Hello, World!",
+        header: "x-hub-signature-256",
+        signature: "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17",
     },
 ];
 
@@ -78,6 +105,25 @@ async fn sign_and_verify_agree_with_the_published_vectors() {
         let verified = walhook(&verify, &format!("{body} ")).await;
         verified.assert(1, &[]);
     }
+}
+
+#[tokio::test]
+async fn a_generated_key_pair_signs_with_one_half_and_verifies_with_the_other() {
+    let pair = walhook(&["secret", "--scheme", "ed25519"], "").await;
+    pair.assert(0, &[]);
+    let lines: Vec<&str> = pair.stdout.lines().collect();
+    let [private, public] = lines[..] else { panic!("{}", pair.stdout) };
+    assert!(private.starts_with("whsk_") && public.starts_with("whpk_"), "{}", pair.stdout);
+    let common = ["--id", "evt_1", "--timestamp", "1614265330"];
+    let signed = walhook(&[&["sign", "--secret", private], &common[..]].concat(), "{}").await;
+    signed.assert(0, &[]);
+    let (_, signature) = signed.stdout.trim().rsplit_once(": ").unwrap();
+    assert!(signature.starts_with("v1a,"), "{signature}");
+    let verify = [&["verify", "--secret", public, "--signature", signature], &common[..]].concat();
+    walhook(&verify, "{}").await.assert(0, &[]);
+    walhook(&verify, "{ }").await.assert(1, &["no signature"]);
+    let refused = walhook(&[&["sign", "--secret", public], &common[..]].concat(), "{}").await;
+    refused.assert(2, &["public key"]);
 }
 
 #[tokio::test]

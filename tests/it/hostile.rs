@@ -9,6 +9,8 @@ use walhook::postgres::sql::quote_ident;
 
 use crate::harness::{Answer, Daemon, Database, Receiver, Workspace, finish};
 
+mod network;
+
 const PATIENCE: Duration = Duration::from_secs(60);
 const USAGE: i32 = 2;
 
@@ -198,6 +200,11 @@ async fn wrong_configurations_get_one_sentence() {
         (endpoint("events = ['']"), "events"),
         (endpoint("signature = ['strange']"), "strange"),
         (endpoint("ordering = 'some'"), "ordering"),
+        (endpoint("method = 'FETCH'"), "method"),
+        (endpoint("method = 'GET'\ncompress = true"), "compress"),
+        (endpoint("deny_networks = ['10.0.0.0/99']"), "deny_networks"),
+        (endpoint("proxy = 'socks5://x'"), "proxy"),
+        (endpoint("tls = { ca = 'missing.pem' }"), "missing.pem"),
         (endpoint("headers = { 'bad header' = 'x' }"), "header"),
         (endpoint("headers = { X = \"a\\nb\" }"), "header"),
         (endpoint("template = 'x'"), "template"),
@@ -303,6 +310,12 @@ async fn an_endpoint_in_a_private_network_is_a_configuration_error() {
         "",
     );
     workspace.run(&["run"]).await.assert(2, &["inside", "allow_private_network"]);
+    let workspace = Workspace::new(&database).table("public.person", "person").endpoint(
+        "denied",
+        "http://127.0.0.1:9/",
+        "deny_networks = ['127.0.0.0/8']",
+    );
+    workspace.run(&["run"]).await.assert(2, &["denied", "deny_networks"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,12 +6,16 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
-use url::Host;
+use url::{Host, Url};
 
-use crate::delivery::{EndpointOptions, is_public, tls_config};
+use crate::delivery::{EndpointOptions, EndpointTls, Refusal, basic_authorization, tls_config};
 use crate::source::Finding;
+
+/// The longest answer of a proxy that is read.
+const PROXY_ANSWER_BYTES: usize = 4 * 1024;
 
 /// A finding for every endpoint, and one if there is none.
 pub(super) async fn endpoints(endpoints: &[EndpointOptions]) -> Vec<Finding> {
@@ -24,9 +28,6 @@ pub(super) async fn endpoints(endpoints: &[EndpointOptions]) -> Vec<Finding> {
 
 async fn endpoint(endpoint: &EndpointOptions) -> Finding {
     let subject = format!("endpoint {}", endpoint.name);
-    if endpoint.proxy.is_some() {
-        return Finding::note(subject, "goes through its proxy; not tried");
-    }
     let attempt = tokio::time::timeout(endpoint.connect_timeout, connect(endpoint)).await;
     match attempt {
         Ok(Ok(reached)) => Finding::ok(subject, reached),
@@ -36,7 +37,9 @@ async fn endpoint(endpoint: &EndpointOptions) -> Finding {
         }
         Err(_) => {
             let limit = endpoint.connect_timeout.as_secs_f32();
-            let sentence = format!("{} does not answer within {limit} s", address(endpoint));
+            let through = if endpoint.proxy.is_some() { " through its proxy" } else { "" };
+            let address = address(&endpoint.url);
+            let sentence = format!("{address} does not answer within {limit} s{through}");
             Finding::error(subject, sentence)
                 .fix("check the url and the firewalls between, or raise connect_timeout")
         }
@@ -46,79 +49,146 @@ async fn endpoint(endpoint: &EndpointOptions) -> Finding {
 /// What kept a connection from being made.
 enum Problem {
     Unresolved(String),
-    Private(SocketAddr),
+    Forbidden(Refusal),
     Refused(String),
     /// What it answers is nothing of TLS's.
     NoTls,
     Tls(String),
+    /// The proxy could not be reached.
+    NoProxy(Box<Problem>),
+    /// The proxy does not let the connection through; its answer.
+    NoTunnel(String),
 }
 
 impl Problem {
     /// Sentence and remedy.
-    fn words(&self, endpoint: &EndpointOptions) -> (String, &'static str) {
-        let address = address(endpoint);
+    fn words(&self, endpoint: &EndpointOptions) -> (String, String) {
+        self.words_of(&address(&endpoint.url), "url")
+    }
+
+    fn words_of(&self, address: &str, key: &str) -> (String, String) {
         match self {
             Problem::Unresolved(why) => (
                 format!("the host of {address} cannot be resolved: {why}"),
-                "correct the host in the url, or this machine's name server",
+                format!("correct the host in the {key}, or this machine's name server"),
             ),
-            Problem::Private(found) => (
-                format!(
-                    "{address} lies in a private network ({}), which is off limits",
-                    found.ip()
-                ),
-                "allow_private_network = true for this endpoint, if that is meant",
-            ),
+            Problem::Forbidden(refusal) => {
+                (format!("{address} leads to {refusal}: off limits"), refusal.remedy().to_owned())
+            }
             Problem::Refused(why) => (
                 format!("{address} cannot be reached: {why}"),
-                "start the receiver, or correct the url; until then deliveries wait and are retried",
+                format!("start it, or correct the {key}; until then deliveries wait and are retried"),
             ),
             Problem::NoTls => (
                 format!("{address} takes connections, but does not speak TLS"),
-                "write http:// in the url, or let the receiver serve https",
+                format!("write http:// in the {key}, or let it serve https"),
             ),
             Problem::Tls(why) => (
                 format!("the TLS handshake with {address} fails: {why}"),
-                "give the receiver a certificate for that host from an authority this machine trusts",
+                "give it a certificate for that host from an authority this machine trusts, or name \
+                 the authority as tls.ca"
+                    .to_owned(),
+            ),
+            Problem::NoProxy(problem) => {
+                let (sentence, remedy) = problem.words_of("the proxy", "proxy");
+                (format!("{address} goes through a proxy, and {sentence}"), remedy)
+            }
+            Problem::NoTunnel(answer) => (
+                format!("the proxy does not connect to {address}: it answers {answer}"),
+                "check user and password in the proxy's URL, and what the proxy allows".to_owned(),
             ),
         }
     }
 }
 
 /// Host and port: the path may hold a token.
-fn address(endpoint: &EndpointOptions) -> String {
-    let host = endpoint.url.host_str().unwrap_or("(no host)");
-    match endpoint.url.port_or_known_default() {
+fn address(url: &Url) -> String {
+    let host = url.host_str().unwrap_or("(no host)");
+    match url.port_or_known_default() {
         Some(port) => format!("{host}:{port}"),
         None => host.to_owned(),
     }
 }
 
+/// A connection, plain or not.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
 async fn connect(endpoint: &EndpointOptions) -> Result<String, Problem> {
-    let addresses = resolve(endpoint).await?;
+    let (url, tls) = (&endpoint.url, &endpoint.tls);
+    endpoint.networks.check_literal(url).map_err(Problem::Forbidden)?;
+    let Some(proxy) = &endpoint.proxy else {
+        let found = resolve(url).await?;
+        let permitted = endpoint.networks.permitted(found).map_err(Problem::Forbidden)?;
+        let (stream, address) = open(permitted).await?;
+        if url.scheme() != "https" {
+            return Ok(format!("{address} takes connections"));
+        }
+        handshake(url, tls, stream).await?;
+        return Ok(format!("{address} takes connections, and its certificate is good"));
+    };
+    let stream = to_proxy(proxy, tls).await.map_err(|why| Problem::NoProxy(Box::new(why)))?;
+    if url.scheme() != "https" {
+        return Ok("its proxy takes connections; what is behind it was not tried".to_owned());
+    }
+    let tunnel = tunnel(stream, url, proxy).await?;
+    handshake(url, tls, tunnel).await?;
+    Ok("can be reached through its proxy, and its certificate is good".to_owned())
+}
+
+async fn open(addresses: Vec<SocketAddr>) -> Result<(TcpStream, SocketAddr), Problem> {
     let mut last = String::from("no address");
-    let mut connected = None;
     for address in addresses {
         match TcpStream::connect(address).await {
-            Ok(stream) => {
-                connected = Some((stream, address));
-                break;
-            }
+            Ok(stream) => return Ok((stream, address)),
             Err(error) => last = error.to_string(),
         }
     }
-    let (stream, address) = connected.ok_or(Problem::Refused(last))?;
-    if endpoint.url.scheme() != "https" {
-        return Ok(format!("{address} takes connections"));
-    }
-    handshake(endpoint, stream).await?;
-    Ok(format!("{address} takes connections, and its certificate is good"))
+    Err(Problem::Refused(last))
 }
 
-async fn resolve(endpoint: &EndpointOptions) -> Result<Vec<SocketAddr>, Problem> {
+async fn to_proxy(proxy: &Url, tls: &EndpointTls) -> Result<Box<dyn Stream>, Problem> {
+    let (stream, _) = open(resolve(proxy).await?).await?;
+    match proxy.scheme() {
+        "https" => Ok(Box::new(handshake(proxy, tls, stream).await?)),
+        _ => Ok(Box::new(stream)),
+    }
+}
+
+/// Has the proxy connect to the endpoint (RFC 9110, 9.3.6): still not a request to it.
+async fn tunnel(
+    mut stream: Box<dyn Stream>,
+    url: &Url,
+    proxy: &Url,
+) -> Result<Box<dyn Stream>, Problem> {
+    let target = address(url);
+    let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n");
+    if let Some(authorization) = basic_authorization(proxy) {
+        request.push_str(&format!("Proxy-Authorization: {authorization}\r\n"));
+    }
+    request.push_str("\r\n");
+    let broken = |error: std::io::Error| Problem::NoTunnel(format!("nothing: {error}"));
+    stream.write_all(request.as_bytes()).await.map_err(broken)?;
+    let mut answer = Vec::new();
+    // Byte by byte, so that nothing of what follows is taken.
+    while !answer.ends_with(b"\r\n\r\n") && answer.len() < PROXY_ANSWER_BYTES {
+        answer.push(stream.read_u8().await.map_err(broken)?);
+    }
+    let line = answer.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let line = String::from_utf8_lossy(line);
+    let status = line.split(' ').nth(1).unwrap_or_default();
+    if line.starts_with("HTTP/1.") && status.len() == 3 && status.starts_with('2') {
+        return Ok(stream);
+    }
+    let shown: String = line.chars().filter(|c| !c.is_control()).take(80).collect();
+    Err(Problem::NoTunnel(format!("{shown:?}")))
+}
+
+async fn resolve(url: &Url) -> Result<Vec<SocketAddr>, Problem> {
     let unresolved = |why: &str| Problem::Unresolved(why.to_owned());
-    let port = endpoint.url.port_or_known_default().ok_or_else(|| unresolved("it has no port"))?;
-    let found: Vec<SocketAddr> = match endpoint.url.host() {
+    let port = url.port_or_known_default().ok_or_else(|| unresolved("it has no port"))?;
+    let found: Vec<SocketAddr> = match url.host() {
         None => return Err(unresolved("there is none")),
         Some(Host::Ipv4(ip)) => vec![(ip, port).into()],
         Some(Host::Ipv6(ip)) => vec![(ip, port).into()],
@@ -127,23 +197,22 @@ async fn resolve(endpoint: &EndpointOptions) -> Result<Vec<SocketAddr>, Problem>
             found.map_err(|error| unresolved(&error.to_string()))?.collect()
         }
     };
-    let first = *found.first().ok_or_else(|| unresolved("it has no address"))?;
-    let mut allowed = found;
-    allowed.retain(|address| endpoint.networks.private || is_public(address.ip()));
-    if allowed.is_empty() { Err(Problem::Private(first)) } else { Ok(allowed) }
+    if found.is_empty() { Err(unresolved("it has no address")) } else { Ok(found) }
 }
 
-async fn handshake(endpoint: &EndpointOptions, stream: TcpStream) -> Result<(), Problem> {
+async fn handshake<S: Stream>(
+    url: &Url,
+    tls: &EndpointTls,
+    stream: S,
+) -> Result<tokio_rustls::client::TlsStream<S>, Problem> {
     let failed = |why: String| Problem::Tls(why);
-    let config = tls_config().map_err(|error| failed(error.to_string()))?;
-    let host = endpoint.url.host_str().unwrap_or_default();
+    let config = tls_config(tls).map_err(|error| failed(error.to_string()))?;
+    let host = url.host_str().unwrap_or_default();
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let name = ServerName::try_from(host.to_owned()).map_err(|error| failed(error.to_string()))?;
-    match TlsConnector::from(Arc::new(config.clone())).connect(name, stream).await {
-        Ok(_) => Ok(()),
-        Err(error) => match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-            Some(rustls::Error::InvalidMessage(_)) => Err(Problem::NoTls),
-            _ => Err(failed(error.to_string())),
-        },
-    }
+    let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
+    connected.map_err(|error| match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(rustls::Error::InvalidMessage(_)) => Problem::NoTls,
+        _ => failed(error.to_string()),
+    })
 }

@@ -18,7 +18,9 @@ use crate::clock::time_of_day;
 use crate::config::{Config, Needs};
 use crate::daemon::{self, RunOptions, Stop};
 use crate::delivery::signature::{Scheme, generate_secret};
-use crate::receiver::{Answers, Received, Receiver, ReceiverOptions, SignatureChecker, Verdict};
+use crate::receiver::{
+    Answers, Checks, Received, Receiver, ReceiverOptions, SignatureChecker, Verdict,
+};
 use crate::throwaway::{Cluster, Options};
 
 const SCHEMA: &str = include_str!("../../../sql/demo.sql");
@@ -233,8 +235,8 @@ async fn start_receiver(
     progress: watch::Sender<Counts>,
     printer: EventPrinter,
 ) -> Result<(ReceiverTask, String), Failure> {
-    let checker =
-        SignatureChecker::new(std::slice::from_ref(secret), None).map_err(Failure::failed)?;
+    let checker = SignatureChecker::new(std::slice::from_ref(secret), &Checks::default())
+        .map_err(Failure::failed)?;
     let receiver = Receiver::bind(ReceiverOptions {
         bind: ([127, 0, 0, 1], 0).into(),
         checker,

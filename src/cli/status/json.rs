@@ -81,7 +81,7 @@ fn journal_of(path: &str, journal: &JournalStatus) -> Value {
     })
 }
 
-fn endpoint(endpoint: &EndpointStatus) -> Value {
+pub(in crate::cli) fn endpoint(endpoint: &EndpointStatus) -> Value {
     json!({
         "name": endpoint.name,
         "disabled": endpoint.disabled,
@@ -92,6 +92,9 @@ fn endpoint(endpoint: &EndpointStatus) -> Value {
         "blocked": endpoint.blocked,
         "dead": endpoint.dead,
         "dropped": endpoint.dropped,
+        "sequence": endpoint.sequence,
+        "replayingTo": endpoint.replaying.map(|seq| seq.0),
+        "failingSinceMs": endpoint.failing_since_ms,
         "succeeded": endpoint.succeeded,
         "failed": endpoint.failed,
         "nextDueMs": endpoint.next_due_ms,

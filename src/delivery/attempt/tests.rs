@@ -1,30 +1,45 @@
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http_body_util::Full;
 use secrecy::SecretString;
 
 use super::*;
-use crate::delivery::client::install_crypto_provider;
 use crate::delivery::receiver::{Raw, Receiver, answer, raw_receiver};
 use crate::delivery::signature::{DEFAULT_TOLERANCE, Scheme};
+use crate::event::Lanes;
 use crate::event::id::TransactionTag;
-use crate::event::{EventId, Lanes};
-use crate::journal::Seq;
+
+mod batches;
+mod network;
+mod requests;
+mod tls;
 
 fn event() -> StoredEvent {
+    numbered(7).event
+}
+
+/// The event with that number in the journal, and in the sequence.
+fn numbered(number: u8) -> Numbered {
     let tag = TransactionTag::new("test", 1, 1, 1, 1);
-    StoredEvent {
-        seq: Seq(7),
-        id: EventId::new(1, 0, tag),
+    let event = StoredEvent {
+        seq: Seq(number.into()),
+        id: EventId::new(u64::from(number), 0, tag),
         name: Arc::from("person.created"),
         lanes: Lanes::one(1),
         committed_at_us: 0,
         body: Bytes::from_static(br#"{"event":"person.created"}"#),
-    }
+    };
+    Numbered { event, sequence: number.into() }
 }
 
 fn parcel(number: u32) -> Parcel {
-    Parcel { events: vec![Numbered { event: event(), sequence: 1 }], number }
+    Parcel { events: vec![numbered(7)], number }
+}
+
+/// Events 1 to `count`.
+fn batch(count: u8) -> Parcel {
+    Parcel { events: (1..=count).map(numbered).collect(), number: 2 }
 }
 
 fn options(url: Url) -> EndpointOptions {
@@ -126,18 +141,6 @@ async fn every_status_has_its_meaning() {
     }
 }
 
-#[test]
-fn dates_in_retry_after_count_from_now() {
-    let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
-    let mut headers = HeaderMap::new();
-    headers.insert(RETRY_AFTER, HeaderValue::from_static("Sun, 06 Nov 1994 08:51:07 GMT"));
-    assert_eq!(retry_after(&headers, now), Some(Duration::from_secs(90)));
-    headers.insert(RETRY_AFTER, HeaderValue::from_static(" 120 "));
-    assert_eq!(retry_after(&headers, now), Some(Duration::from_secs(120)));
-    headers.insert(RETRY_AFTER, HeaderValue::from_static(""));
-    assert_eq!(retry_after(&headers, now), None);
-}
-
 #[tokio::test]
 async fn only_the_beginning_of_a_failures_body_is_kept() {
     let receiver = Receiver::start(|_| {
@@ -148,9 +151,127 @@ async fn only_the_beginning_of_a_failures_body_is_kept() {
     })
     .await;
     let attempt = one(options(receiver.url())).await;
+    assert_eq!(attempt.host, HostAnswer::Failing);
     let response = attempt.record.response.unwrap();
     assert!((4_000..=4_096).contains(&response.len()), "{}", response.len());
     assert!(std::str::from_utf8(&response).is_ok());
+}
+
+/// What an answer with this status and these headers comes to.
+async fn answering(status: u16, headers: &'static [(&'static str, &'static str)]) -> Attempt {
+    let receiver = Receiver::start(move |_| {
+        let mut answer = answer(status);
+        for (name, value) in headers {
+            answer.headers_mut().append(*name, value.parse().unwrap());
+        }
+        answer
+    })
+    .await;
+    one(options(receiver.url())).await
+}
+
+#[tokio::test]
+async fn receivers_steer() {
+    let wish = |attempt: &Attempt| (attempt.verdict.clone(), attempt.record.succeeded());
+    let disabled = |delivered| Verdict::Disable { delivered };
+    let retry = Verdict::Retry { after: None };
+    let attempt = answering(500, &[("webhook-delivery", "disable")]).await;
+    assert_eq!(wish(&attempt), (disabled(false), false));
+    assert!(error(&attempt).contains("webhook-delivery: disable"), "{}", error(&attempt));
+    let attempt = answering(200, &[("webhook-delivery", " Disable ")]).await;
+    assert_eq!(wish(&attempt), (disabled(true), true));
+    let attempt = answering(400, &[("webhook-delivery", "abort-message")]).await;
+    assert_eq!(wish(&attempt), (Verdict::Abort, false));
+    assert!(error(&attempt).contains("abort-message"), "{}", error(&attempt));
+    let attempt = answering(200, &[("webhook-delivery", "abort-message")]).await;
+    assert_eq!(wish(&attempt), (Verdict::Succeeded, true));
+    let attempt = answering(400, &[("webhook-delivery", "faster")]).await;
+    assert_eq!(wish(&attempt), (retry, false));
+
+    let attempt = answering(429, &[("retry-after", "7")]).await;
+    assert!(error(&attempt).contains("alone for 7 s"), "{}", error(&attempt));
+    assert!(attempt.steering.throttle && attempt.host == HostAnswer::Failing);
+    let limits = &[("x-rate-limit-remaining", "3"), ("x-rate-limit-reset", "9")];
+    let attempt = answering(200, limits).await;
+    let allowance = Allowance { remaining: 3, reset: Duration::from_secs(9) };
+    assert_eq!(attempt.steering, Steering { throttle: false, allowance: Some(allowance) });
+    assert_eq!(attempt.host, HostAnswer::Alive);
+}
+
+#[tokio::test]
+async fn the_head_of_a_failure_is_kept_without_what_is_secret() {
+    let attempt = answering(
+        404,
+        &[
+            ("x-request-id", "r-1"),
+            ("set-cookie", "session=hush"),
+            ("set-cookie", "other=hush"),
+            ("authorization", "hush"),
+            ("x-api-key", "hush"),
+            ("x-csrf-token", "hush"),
+        ],
+    )
+    .await;
+    let head = attempt.record.head.unwrap();
+    assert!(head.starts_with("HTTP/1.1 404 Not Found\n"), "{head}");
+    assert!(head.contains("\nx-request-id: r-1"), "{head}");
+    assert!(head.contains("\nset-cookie: (redacted)") && !head.contains("hush"), "{head}");
+    assert_eq!(attempt.host, HostAnswer::Alive);
+    assert_eq!(answering(200, &[("x", "y")]).await.record.head, None);
+
+    let receiver = Receiver::start(|_| {
+        let mut answer = answer(500);
+        for _ in 0..50 {
+            let value = HeaderValue::from_bytes("\u{e9}".repeat(100).as_bytes()).unwrap();
+            answer.headers_mut().append("x-long", value);
+        }
+        answer
+    })
+    .await;
+    let head = one(options(receiver.url())).await.record.head.unwrap();
+    assert!((4_000..=4_096).contains(&head.len()), "{}", head.len());
+}
+
+#[tokio::test]
+async fn bombs_are_not_unpacked() {
+    let receiver = Receiver::start(|_| {
+        let mut answer = answer(500);
+        answer.headers_mut().insert("content-encoding", "gzip".parse().unwrap());
+        let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        std::io::Write::write_all(&mut bomb, &vec![0; 10_000_000]).unwrap();
+        *answer.body_mut() = Full::from(bomb.finish().unwrap());
+        answer
+    })
+    .await;
+    let attempt = one(options(receiver.url())).await;
+    assert_eq!(attempt.record.status, Some(500));
+    let response = attempt.record.response.unwrap();
+    assert!(response.len() <= 4_096 && response.starts_with(b"\x1f"), "{}", response.len());
+}
+
+/// The sender takes what the sockets hold, and no more.
+#[tokio::test]
+async fn endless_answers_are_left_after_their_beginning() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    for status in [200, 500] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url: Url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await;
+            let head = format!("HTTP/1.1 {status} X\r\ncontent-length: 4000000000\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let mut sent = 0;
+            while stream.write_all(&[b'x'; 65_536]).await.is_ok() {
+                sent += 65_536;
+            }
+            sent
+        });
+        let attempt = one(EndpointOptions { timeout: LONG, ..options(url) }).await;
+        assert_eq!(attempt.record.status, Some(status));
+        let sent = tokio::time::timeout(LONG, server).await.expect("the connection stays").unwrap();
+        assert!(sent < 32 << 20, "took {sent} bytes");
+    }
 }
 
 #[tokio::test]
@@ -224,48 +345,6 @@ async fn unreachable_hosts_are_tried_again_and_said_plainly() {
     assert!(error(&attempt).contains("cannot be resolved"), "{}", error(&attempt));
 }
 
-#[tokio::test]
-async fn private_addresses_need_permission() {
-    let receiver = Receiver::start(|_| answer(200)).await;
-    let mut options = options(receiver.url());
-    options.networks.private = false;
-    let refused = Sender::new(&options).err().unwrap();
-    assert!(refused.is_configuration());
-    assert!(refused.to_string().contains("allow_private_network"), "{refused}");
-    options.url.set_host(Some("localhost")).unwrap();
-    let attempt = one(options).await;
-    assert_eq!(attempt.verdict, Verdict::Retry { after: None });
-    assert!(error(&attempt).contains("allow_private_network"), "{}", error(&attempt));
-    assert_eq!(receiver.count(), 0);
-}
-
-#[tokio::test]
-async fn connections_are_used_again() {
-    use std::sync::Mutex;
-    let ports = Arc::new(Mutex::new(Vec::new()));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url: Url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
-    let seen = Arc::clone(&ports);
-    let task = tokio::spawn(async move {
-        while let Ok((stream, peer)) = listener.accept().await {
-            seen.lock().unwrap().push(peer);
-            let service = hyper::service::service_fn(|_| async {
-                let body = Full::new(Bytes::from_static(b"thanks"));
-                Ok::<_, std::convert::Infallible>(hyper::Response::new(body))
-            });
-            let io = hyper_util::rt::TokioIo::new(stream);
-            let connection = hyper::server::conn::http1::Builder::new();
-            tokio::spawn(connection.serve_connection(io, service));
-        }
-    });
-    let sender = Sender::new(&options(url)).unwrap();
-    for number in 1..=5 {
-        assert_eq!(sender.attempt(&parcel(number)).await.verdict, Verdict::Succeeded);
-    }
-    assert_eq!(ports.lock().unwrap().len(), 1);
-    task.abort();
-}
-
 #[test]
 fn urls_that_cannot_work_are_refused() {
     for (url, text) in [("ftp://example.com/", "http://"), ("mailto:a@example.com", "http://")] {
@@ -275,27 +354,4 @@ fn urls_that_cannot_work_are_refused() {
     let mut hidden = options("http://user:hush@example.com/?key=hush".parse().unwrap());
     hidden.headers = vec![(AUTHORIZATION, HeaderValue::from_static("hush"))];
     assert!(!format!("{hidden:?}").contains("hush"));
-}
-
-#[tokio::test]
-async fn a_certificate_nobody_vouches_for_is_refused() {
-    install_crypto_provider();
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-    let config = rustls::ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
-        .unwrap();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-    let task = tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let _ = acceptor.accept(stream).await;
-        }
-    });
-    let attempt = one(options(format!("https://localhost:{port}/").parse().unwrap())).await;
-    assert_eq!(attempt.verdict, Verdict::Retry { after: None });
-    assert!(error(&attempt).contains("certificate"), "{}", error(&attempt));
-    task.abort();
 }

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// Deliveries asked for at a time, where a parcel does not hold more.
+const DUE_EVENTS: usize = 1_024;
+
 impl Dispatcher {
     pub(super) fn fetch_page(&mut self) -> Reply<Arc<StoredBatch>> {
         let (journal, after) = (self.journal.clone(), self.window.taken());
@@ -23,8 +26,13 @@ impl Dispatcher {
 
     pub(super) fn fetch_due(&mut self) -> Reply<Due> {
         let (journal, endpoint) = (self.journal.clone(), self.endpoint);
-        let until_ms = self.retries.until_ms(unix_ms(SystemTime::now()));
-        let (except, limit) = (self.retries.begin_fetch(), self.slots.max(8));
+        let until_ms = self.retries.until_ms(self.now_ms());
+        let except = self.retries.begin_fetch();
+        let parcel = self.window.limits().events;
+        if self.ordering == Ordering::Strict {
+            return Box::pin(async move { journal.due_in_order(endpoint, until_ms, parcel).await });
+        }
+        let limit = (self.slots * parcel).clamp(8, DUE_EVENTS).max(parcel);
         Box::pin(async move { journal.due_except(endpoint, until_ms, limit, &except).await })
     }
 
@@ -40,7 +48,7 @@ impl Dispatcher {
                 Ok(())
             }
             Err(error) => {
-                self.retries.found_nothing(unix_ms(SystemTime::now()));
+                self.retries.found_nothing(self.now_ms());
                 self.pause(error, "read due retries")
             }
         }

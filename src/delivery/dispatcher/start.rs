@@ -2,6 +2,12 @@
 
 use super::*;
 
+use crate::delivery::endpoint::BatchOptions;
+use crate::delivery::pace::Pace;
+use crate::journal::{EndpointState, StoredEvent};
+
+use window::{Beginning, Limits};
+
 impl Dispatcher {
     /// A dispatcher that goes on where the journal says: first with what was on its way when the
     /// last one ended, then with what follows in the stream.
@@ -12,48 +18,63 @@ impl Dispatcher {
     pub async fn start(
         options: EndpointOptions,
         journal: Journal,
+        hosts: &Hosts,
     ) -> Result<Dispatcher, DeliveryError> {
-        let named = |error: DeliveryError| error.of(&options.name);
-        let sender = Sender::new(&options).map_err(named)?;
-        let state = journal
-            .register_endpoint(&options.name, options.start)
-            .await
-            .map_err(|error| named(DeliveryError::journal(error)))?;
+        let sender = Sender::new(&options).map_err(|error| error.of(&options.name))?;
+        Dispatcher::with(options, journal, hosts, Courier::Http(Arc::new(sender))).await
+    }
+
+    pub(super) async fn with(
+        options: EndpointOptions,
+        journal: Journal,
+        hosts: &Hosts,
+        courier: Courier,
+    ) -> Result<Dispatcher, DeliveryError> {
+        let named = |error: JournalError| DeliveryError::journal(error).of(&options.name);
+        let state = journal.register_endpoint(&options.name, options.start).await.map_err(named)?;
         // Before anything is read: what comes later wakes the loop.
         let watcher = journal.tail().watch();
-        let in_flight = journal
-            .load(&state.in_flight.iter().map(|listed| listed.seq).collect::<Vec<_>>())
-            .await
-            .map_err(|error| named(DeliveryError::journal(error)))?;
-        let mut window =
-            Window::new(options.ordering, state.cursor, &state.parked, state.next_due_ms.is_some());
-        for event in in_flight {
-            // One that is no longer wanted is left out of the next settlement, and thereby done.
-            if options.filter.matches(&event.name) {
-                window.take(event.seq, event.lanes, event.body.len(), event);
-            }
+        let listed: Vec<Seq> = state.in_flight.iter().map(|listed| listed.seq).collect();
+        let in_flight = journal.load(&listed).await.map_err(named)?;
+        let name: Arc<str> = Arc::from(options.name.as_str());
+        let slots = match options.ordering {
+            Ordering::Strict => 1,
+            Ordering::Record | Ordering::None => options.concurrency.max(1),
+        };
+        let mut wanted = Wanted::new(&name, options.filter, options.when);
+        if let Some(replay) = &state.replay {
+            wanted.again(replay, &state.in_flight);
         }
+        let window = window(&options.batch, options.ordering, &state, &wanted, in_flight);
+        let pace = Pace::new(options.rate_limit, slots);
+        let host = hosts.of(&options.url);
+        let mut health =
+            Health::new(Arc::clone(&name), journal.clone(), host, pace, options.disable_after);
+        health.failing_since(state.failing_since_ms, unix_ms(SystemTime::now()));
         if let Some(reason) = &state.disabled {
-            tracing::warn!(endpoint = options.name, reason, "the endpoint is disabled");
+            tracing::warn!(endpoint = &*name, reason, "the endpoint is disabled");
         }
         Ok(Dispatcher {
-            name: Arc::from(options.name.as_str()),
+            name,
             journal,
             endpoint: state.endpoint,
-            sender: Arc::new(sender),
-            filter: options.filter,
+            courier,
+            ordering: options.ordering,
             schedule: options.retry,
-            slots: match options.ordering {
-                Ordering::Strict => 1,
-                Ordering::Record | Ordering::None => options.concurrency.max(1),
-            },
+            slots,
+            max_wait: options.batch.max_wait,
+            wanted,
             window,
-            retries: Retries::new(state.next_due_ms),
+            retries: Retries::new(options.ordering == Ordering::Strict, state.next_due_ms),
             retry_is_next: true,
-            breaker: Breaker::new(),
+            health,
             intake: Intake::default(),
             watcher,
             rng: StdRng::from_os_rng(),
+            flying: 0,
+            flying_bytes: 0,
+            packing_since: None,
+            hurried: 0,
             attempts: Vec::new(),
             gathering_since: None,
             settlement: None,
@@ -64,9 +85,40 @@ impl Dispatcher {
             disable: None,
             disabling: false,
             journal_pause: None,
-            complained_at: None,
-            failures_unsaid: 0,
             crowded: false,
+            #[cfg(test)]
+            wall: None,
         })
     }
+}
+
+/// The window, with what was on its way when the last dispatcher ended.
+fn window(
+    batch: &BatchOptions,
+    ordering: Ordering,
+    state: &EndpointState,
+    wanted: &Wanted,
+    in_flight: Vec<StoredEvent>,
+) -> Window<Numbered> {
+    let limits = Limits { events: batch.max_events.max(1), bytes: batch.max_bytes.max(1) };
+    let beginning = Beginning {
+        cursor: state.cursor,
+        sequence: state.sequence,
+        replay_until: state.replay.as_ref().map_or(Seq(0), |replay| replay.until),
+        parked: &state.parked,
+        any_waiting: state.next_due_ms.is_some(),
+    };
+    let mut window = Window::new(ordering, limits, beginning);
+    let mut listed = state.in_flight.iter();
+    for event in in_flight {
+        // In the same order; those that retention took are left out.
+        let Some(&listed) = listed.find(|listed| listed.seq == event.seq) else { break };
+        // One that is no longer wanted is left out of the next settlement, and thereby done.
+        if wanted.name(&event.name) {
+            let (lanes, bytes) = (event.lanes, event.body.len());
+            let sequence = listed.sequence;
+            window.restore(listed, lanes, bytes, Numbered { event, sequence });
+        }
+    }
+    window
 }

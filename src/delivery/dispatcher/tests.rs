@@ -12,13 +12,16 @@ use url::Url;
 use super::*;
 use crate::capture::Position;
 use crate::delivery::attempt::{HostAnswer, Steering, Verdict};
+use crate::delivery::host::BreakerOptions;
 use crate::delivery::receiver::{Raw, Received, Receiver, answer, raw_receiver};
 use crate::event::id::TransactionTag;
-use crate::event::{EventBatch, EventId, Lanes};
+use crate::event::{EventBatch, EventFilter, EventId, Lanes};
 use crate::journal::{
     Append, Checkpoint, EndpointStatus, JournalOptions, JournalReader, JournalWriter, Start,
 };
 use crate::postgres::lsn::Lsn;
+
+mod fates;
 
 /// Longer than anything takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -75,6 +78,26 @@ impl Bed {
             events.push(id, name, Lanes::one(key), n, write).unwrap();
         }
         self.next += count;
+        self.commit(events);
+    }
+
+    /// Journals events with these lanes, each of a name that is created or one that is deleted.
+    fn append_with(&mut self, lanes: &[(Lanes, bool)]) {
+        let mut events = EventBatch::default();
+        for (n, &(lanes, created)) in (self.next..).zip(lanes) {
+            let id = EventId::new(n.unsigned_abs(), 0, TransactionTag::new("test", 1, 1, 1, n));
+            let name = if created { "person.created" } else { "person.deleted" };
+            let write = |out: &mut Vec<u8>| {
+                out.extend_from_slice(format!(r#"{{"n":{n:>15}}}"#).as_bytes());
+                Ok::<_, ()>(())
+            };
+            events.push(id, name.into(), lanes, n, write).unwrap();
+        }
+        self.next += i64::try_from(lanes.len()).unwrap();
+        self.commit(events);
+    }
+
+    fn commit(&self, events: EventBatch) {
         let lsn = Lsn(self.next.unsigned_abs());
         let position = Position { commit_lsn: lsn, ordinal: 0 };
         let checkpoint = Checkpoint { position, resume_lsn: lsn };
@@ -83,7 +106,7 @@ impl Bed {
     }
 
     async fn run(&self, options: EndpointOptions) -> Running {
-        let dispatcher = Dispatcher::start(options, self.journal.clone()).await.unwrap();
+        let dispatcher = Dispatcher::start(options, self.journal.clone(), &hosts()).await.unwrap();
         let (stop, told) = watch::channel(Stop::Run);
         Running { stop, task: tokio::spawn(dispatcher.run(told)) }
     }
@@ -124,6 +147,10 @@ fn options(url: Url) -> EndpointOptions {
     options.concurrency = 8;
     options.retry = every(10, 200);
     options
+}
+
+fn hosts() -> Hosts {
+    Hosts::new(BreakerOptions::default())
 }
 
 fn every(delay_ms: u64, times: usize) -> RetrySchedule {
@@ -219,7 +246,8 @@ async fn gone_disables_until_enabled() {
 
     status.store(200, Atomic::Relaxed);
     bed.reopen();
-    let dispatcher = Dispatcher::start(options(receiver.url()), bed.journal.clone()).await.unwrap();
+    let dispatcher =
+        Dispatcher::start(options(receiver.url()), bed.journal.clone(), &hosts()).await.unwrap();
     assert!(dispatcher.is_disabled());
     let (stop, told) = watch::channel(Stop::Run);
     let task = tokio::spawn(dispatcher.run(told));
@@ -448,16 +476,16 @@ async fn idle(bed: &mut Bed, count: i64, change: impl FnOnce(&mut EndpointOption
     until(|| bed.journal.tail().last_seq() == Seq(count)).await;
     let mut options = options("http://127.0.0.1:9/".parse().unwrap());
     change(&mut options);
-    Dispatcher::start(options, bed.journal.clone()).await.unwrap()
+    Dispatcher::start(options, bed.journal.clone(), &hosts()).await.unwrap()
 }
 
 fn landing(launch: Launch, verdict: Verdict) -> Landing {
     let error = (verdict != Verdict::Succeeded).then(|| "no".to_owned());
     let record = AttemptRecord {
-        seq: launch.event.seq,
+        seq: launch.parcel.events[0].event.seq,
         others: Vec::new(),
         failed_events: u32::from(error.is_some()),
-        attempt: launch.number,
+        attempt: launch.parcel.number,
         started_at_ms: 1,
         duration_us: 1,
         status: None,

@@ -7,7 +7,9 @@
 //!   only by what is committed: after a crash a repeat never comes after a later event.
 //! - An event that is first on its lanes, while something is parked on one of them, is parked too.
 //!   So on each lane all that is parked is older than all that is here.
-//! - A barrier goes when all that was taken before it is settled or parked, and nothing here goes
+//! - Several events may go in one parcel, in order: one joins the parcel being packed when all that is
+//!   before it on its lanes is in that very parcel.
+//! - A barrier goes, alone, when all that was taken before it is settled or parked, and nothing here goes
 //!   before the barrier is. What is parked stands aside: it may go before, meanwhile or later. So
 //!   does a barrier that failed: an endpoint that refuses it still gets the rest.
 
@@ -16,6 +18,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use crate::delivery::endpoint::Ordering;
 use crate::event::Lanes;
 use crate::journal::{Listed, Outcome, Park, Seq};
+
+use packing::Packing;
 
 /// The one lane of [`Ordering::Strict`].
 const STRICT: i64 = 0;
@@ -27,8 +31,10 @@ pub(super) struct Window<T> {
     /// Taken, neither settled nor parked; outcomes stay until their settlement is built.
     entries: BTreeMap<Seq, Entry<T>>,
     lanes: HashMap<i64, Lane>,
-    /// May go, in the order in which they became free.
+    /// May go, in the order in which they became free, but not with the parcel being packed.
     ready: VecDeque<Seq>,
+    /// The parcel that goes next.
+    packing: Packing,
     /// Those of the entries that everything else is ordered by.
     barriers: BTreeSet<Seq>,
     /// One of them leaves with the settlement on its way.
@@ -43,8 +49,14 @@ pub(super) struct Window<T> {
     locked: Vec<i64>,
     /// The last event taken.
     taken: Seq,
+    /// How many events up to there were wanted, or are unknown since retention took them.
+    counted: u64,
+    /// Up to this one, events are sent once more.
+    replay_until: Seq,
     /// The last event settled or parked.
     settled: Seq,
+    /// Entries that were on their way at the start, beyond where the stream is taken from since.
+    ahead: BTreeSet<Seq>,
     held: usize,
     held_bytes: usize,
     in_flight: usize,
@@ -61,8 +73,14 @@ struct Entry<T> {
     next: [Option<Seq>; 2],
     /// On how many of `keys` someone is before it.
     behind: u8,
+    /// On how many of them that one is in the parcel of this number.
+    joins: (u64, u8),
     phase: Phase,
     bytes: usize,
+    /// What the endpoint is told of its place in the stream.
+    sequence: u64,
+    /// How many events before it were wanted.
+    before: u64,
     /// Taken out when it is sent.
     payload: Option<T>,
 }
@@ -72,6 +90,8 @@ enum Phase {
     Held,
     ToPark,
     Ready,
+    /// In the parcel that goes next.
+    Packed,
     InFlight,
     Finished,
 }
@@ -88,7 +108,7 @@ struct Lane {
 
 #[derive(Clone, Copy, Debug)]
 struct Exit {
-    seq: Seq,
+    listed: Listed,
     kind: Ended,
     /// The lanes of one that was parked; `None` for one of the entries.
     parked: Option<Lanes>,
@@ -98,60 +118,117 @@ struct Exit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
     Succeeded,
-    Waiting { due_at_ms: i64, attempts: u32 },
-    Dead { attempts: u32 },
+    Waiting {
+        due_at_ms: i64,
+        attempts: u32,
+    },
+    /// It failed together with another one that it must wait for.
+    Blocked {
+        attempts: u32,
+    },
+    Dead {
+        attempts: u32,
+    },
+}
+
+/// Where a window begins: see [`EndpointState`](crate::journal::EndpointState).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Beginning<'a> {
+    pub(super) cursor: Seq,
+    pub(super) sequence: u64,
+    pub(super) replay_until: Seq,
+    /// What is parked on each lane.
+    pub(super) parked: &'a [(i64, u32)],
+    /// Whether anything waits for its retry.
+    pub(super) any_waiting: bool,
+}
+
+/// How much one parcel may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limits {
+    pub(super) events: usize,
+    /// Unless a single event is larger.
+    pub(super) bytes: usize,
 }
 
 /// The part of a settlement that the window knows.
 #[derive(Debug, Default)]
 pub(super) struct Settling {
     pub(super) cursor: Seq,
+    pub(super) sequence: u64,
     pub(super) in_flight: Vec<Listed>,
     pub(super) outcomes: Vec<Outcome>,
     pub(super) parks: Vec<Park>,
 }
 
 impl<T> Window<T> {
-    /// A window that goes on behind `cursor`, with what the journal says is parked on each lane.
-    /// `any_waiting`: whether anything waits for its retry.
-    pub(super) fn new(
-        ordering: Ordering,
-        cursor: Seq,
-        parked: &[(i64, u32)],
-        any_waiting: bool,
-    ) -> Window<T> {
+    /// A window that goes on where the journal says.
+    pub(super) fn new(ordering: Ordering, limits: Limits, beginning: Beginning<'_>) -> Window<T> {
         let mut window = Window {
             ordering,
             entries: BTreeMap::new(),
             lanes: HashMap::new(),
             ready: VecDeque::new(),
+            packing: Packing::new(limits),
             barriers: BTreeSet::new(),
             barrier_leaves: false,
             to_park: Vec::new(),
             exits: Vec::new(),
             settling: 0,
             locked: Vec::new(),
-            taken: cursor,
-            settled: cursor,
+            taken: beginning.cursor,
+            counted: beginning.sequence,
+            replay_until: beginning.replay_until,
+            settled: beginning.cursor,
+            ahead: BTreeSet::new(),
             held: 0,
             held_bytes: 0,
             in_flight: 0,
             parked_lanes: 0,
         };
-        window.learn(parked, any_waiting);
+        window.learn(beginning.parked, beginning.any_waiting);
         window
     }
 
-    /// Takes an event from the stream; each must be beyond all before, but for those given back by
-    /// the journal at the start.
-    pub(super) fn take(&mut self, seq: Seq, lanes: Lanes, bytes: usize, payload: T) {
-        self.taken = self.taken.max(seq);
+    /// Takes an event from the stream, beyond all before; `make` is told its number among those that
+    /// the endpoint wanted, 0 for one that it gets once more.
+    pub(super) fn take(
+        &mut self,
+        seq: Seq,
+        lanes: Lanes,
+        bytes: usize,
+        make: impl FnOnce(u64) -> T,
+    ) {
+        self.skip(seq);
+        let before = self.counted;
+        let repeated = seq <= self.replay_until;
+        self.counted += u64::from(!repeated);
+        let sequence = if repeated { 0 } else { self.counted };
+        self.insert(Listed { seq, sequence }, before, lanes, bytes, make(sequence));
+    }
+
+    /// Gives back an event that was on its way when the last dispatcher ended.
+    pub(super) fn restore(&mut self, listed: Listed, lanes: Lanes, bytes: usize, payload: T) {
+        if listed.seq > self.taken {
+            self.ahead.insert(listed.seq);
+        }
+        self.insert(listed, self.counted, lanes, bytes, payload);
+    }
+
+    fn insert(
+        &mut self,
+        Listed { seq, sequence }: Listed,
+        before: u64,
+        lanes: Lanes,
+        bytes: usize,
+        payload: T,
+    ) {
         let (keys, lanes) = match self.ordering {
             Ordering::Record => (lanes, lanes),
             Ordering::Strict => (Lanes::one(STRICT), lanes),
             Ordering::None => (Lanes::NONE, Lanes::NONE),
         };
-        let mut behind = 0;
+        let (mut behind, mut packed) = (0, 0);
         for &key in keys.as_slice() {
             let lane = self.lanes.entry(key).or_default();
             let last = lane.ends.map(|(_, last)| last);
@@ -159,6 +236,7 @@ impl<T> Window<T> {
             if let Some(entry) = last.and_then(|last| self.entries.get_mut(&last)) {
                 entry.set_next(key, seq);
                 behind += 1;
+                packed += u8::from(entry.phase == Phase::Packed);
             }
         }
         if self.ordering == Ordering::Record && lanes.is_barrier() {
@@ -166,16 +244,30 @@ impl<T> Window<T> {
         }
         self.held += 1;
         self.held_bytes += bytes;
-        let payload = Some(payload);
-        let (next, phase) = ([None; 2], Phase::Held);
-        self.entries.insert(seq, Entry { keys, lanes, next, behind, phase, bytes, payload });
-        if behind == 0 {
-            self.decide(seq);
-        }
+        self.entries.insert(
+            seq,
+            Entry {
+                keys,
+                lanes,
+                next: [None; 2],
+                behind,
+                joins: (self.packing.number(), packed),
+                phase: Phase::Held,
+                bytes,
+                sequence,
+                before,
+                payload: Some(payload),
+            },
+        );
+        self.decide(seq);
+        self.pack();
     }
 
-    /// Passes over an event of the stream that is not wanted.
+    /// Passes over an event of the stream that is not wanted. Those between it and the one before,
+    /// which retention took, count as wanted: who receives sees that something may be missing.
     pub(super) fn skip(&mut self, seq: Seq) {
+        let lost = seq.0.saturating_sub(self.taken.max(self.replay_until).0).saturating_sub(1);
+        self.counted += u64::try_from(lost).unwrap_or_default();
         self.taken = self.taken.max(seq);
     }
 
@@ -194,7 +286,7 @@ impl<T> Window<T> {
         self.held_bytes
     }
 
-    /// Requests on their way, retries included.
+    /// Events on their way, retries included.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight
     }
@@ -215,7 +307,8 @@ impl<T> Window<T> {
         match self.ordering {
             Ordering::Record => self.barrier_leaves || !self.barriers.is_empty(),
             Ordering::Strict => {
-                self.held > 0 || self.lanes.get(&STRICT).is_some_and(|lane| lane.parked > 0)
+                self.waits_behind() > 0
+                    || self.lanes.get(&STRICT).is_some_and(|lane| lane.parked > 0)
             }
             Ordering::None => false,
         }
@@ -235,22 +328,6 @@ impl<T> Window<T> {
         }
     }
 
-    /// Whether an event may go.
-    pub(super) fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
-    }
-
-    /// The next event that may go; it counts as on its way from now on.
-    pub(super) fn start(&mut self) -> Option<T> {
-        let seq = self.ready.pop_front()?;
-        let entry = self.entries.get_mut(&seq)?;
-        entry.phase = Phase::InFlight;
-        self.held -= 1;
-        self.held_bytes -= entry.bytes;
-        self.in_flight += 1;
-        entry.payload.take()
-    }
-
     /// What came of an event that was started.
     pub(super) fn finish(&mut self, seq: Seq, kind: Ended) {
         if let Some(entry) = self.entries.get_mut(&seq)
@@ -258,7 +335,8 @@ impl<T> Window<T> {
         {
             entry.phase = Phase::Finished;
             self.in_flight -= 1;
-            self.exits.push(Exit { seq, kind, parked: None });
+            let listed = Listed { seq, sequence: entry.sequence };
+            self.exits.push(Exit { listed, kind, parked: None });
         }
     }
 
@@ -268,10 +346,15 @@ impl<T> Window<T> {
         self.in_flight += 1;
     }
 
-    /// What came of a parked delivery that was started.
-    pub(super) fn finish_parked(&mut self, seq: Seq, lanes: Lanes, kind: Ended) {
+    /// A parked delivery that was started waits for its turn again, as if it had not been.
+    pub(super) fn put_back_parked(&mut self) {
         self.in_flight -= 1;
-        self.exits.push(Exit { seq, kind, parked: Some(lanes) });
+    }
+
+    /// What came of a parked delivery that was started.
+    pub(super) fn finish_parked(&mut self, listed: Listed, lanes: Lanes, kind: Ended) {
+        self.in_flight -= 1;
+        self.exits.push(Exit { listed, kind, parked: Some(lanes) });
     }
 
     fn learn(&mut self, lanes: &[(i64, u32)], any_waiting: bool) {
@@ -317,8 +400,11 @@ impl<T> Window<T> {
     /// Finds out whether an event may go, must be parked, or has to wait.
     fn decide(&mut self, seq: Seq) {
         let Some(entry) = self.entries.get(&seq) else { return };
-        if entry.behind > 0 || !matches!(entry.phase, Phase::Held | Phase::ToPark) {
+        if !matches!(entry.phase, Phase::Held | Phase::ToPark) {
             return;
+        }
+        if entry.behind > 0 {
+            return self.consider(seq);
         }
         let (mut locked, mut parked) = (self.is_held_back(seq), false);
         for lane in entry.keys.as_slice().iter().filter_map(|key| self.lanes.get(key)) {
@@ -352,6 +438,7 @@ impl<T> Entry<T> {
     }
 }
 
+mod packing;
 mod settle;
 
 #[cfg(test)]

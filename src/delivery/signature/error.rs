@@ -33,15 +33,54 @@ impl SignatureError {
     pub(super) fn standard_secret(place: usize, what: &str) -> SignatureError {
         SignatureError(format!(
             "secret {} {what}; for the scheme `standard` it is `whsec_` and the base64 of 24 to 64 \
-             bytes, as `walhook secret` prints it",
+             bytes, as `walhook secret` prints it, or an ed25519 key (whsk_)",
             place + 1
         ))
     }
 
-    pub(super) fn fixed_headers(scheme: Scheme) -> SignatureError {
+    pub(super) fn public_key(place: usize) -> SignatureError {
         SignatureError(format!(
-            "the headers of signature scheme `{scheme}` have fixed names; remove \
+            "secret {} is a public key (whpk_), which receivers verify with; sign with the private \
+             one that belongs to it (whsk_)",
+            place + 1
+        ))
+    }
+
+    pub(super) fn private_key(place: usize, what: &str) -> SignatureError {
+        SignatureError(format!(
+            "secret {} {what}; an ed25519 key is `whsk_` and the base64 of 64 bytes, as `walhook \
+             secret --scheme ed25519` prints it",
+            place + 1
+        ))
+    }
+
+    pub(super) fn verifying_key(place: usize, what: &str) -> SignatureError {
+        SignatureError(format!(
+            "secret {} {what}; a public ed25519 key is `whpk_` and the base64 of 32 bytes, as \
+             `walhook secret --scheme ed25519` prints it",
+            place + 1
+        ))
+    }
+
+    pub(super) fn asymmetric(scheme: Scheme, place: usize) -> SignatureError {
+        SignatureError(format!(
+            "secret {} is an ed25519 key, which only the scheme `standard` signs with; give \
+             `{scheme}` a text that both sides know",
+            place + 1
+        ))
+    }
+
+    pub(super) fn no_prefix(scheme: Scheme) -> SignatureError {
+        SignatureError(format!(
+            "signature scheme `{scheme}` has no header prefix, only `twenty` has; remove \
              `signature_header_prefix`"
+        ))
+    }
+
+    pub(super) fn no_header(scheme: Scheme) -> SignatureError {
+        SignatureError(format!(
+            "the headers of signature scheme `{scheme}` have fixed names, only `stripe` has another; \
+             remove `signature_header`"
         ))
     }
 
@@ -51,10 +90,20 @@ impl SignatureError {
         ))
     }
 
-    pub(super) fn taken_prefix(prefix: &str) -> SignatureError {
+    pub(super) fn header_name(name: &str) -> SignatureError {
+        SignatureError(format!("{name:?} is no header's name; use letters, digits and hyphens"))
+    }
+
+    pub(super) fn taken_prefix(prefix: &str, scheme: Scheme) -> SignatureError {
         SignatureError(format!(
-            "{prefix:?} makes the headers of the scheme `standard`, whose signature is another one; \
+            "{prefix:?} makes the headers of the scheme `{scheme}`, whose signature is another one; \
              choose another prefix"
+        ))
+    }
+
+    pub(super) fn taken_header(name: &str, scheme: Scheme) -> SignatureError {
+        SignatureError(format!(
+            "{name:?} is a header of the scheme `{scheme}`; choose another name"
         ))
     }
 
@@ -79,6 +128,7 @@ pub struct VerifyError(VerifyKind);
 pub(super) enum VerifyKind {
     Missing(HeaderName),
     Timestamp(HeaderName),
+    Stripe(HeaderName),
     Mismatch(HeaderName),
     Stale { age_ms: i128, tolerance: Duration },
 }
@@ -109,6 +159,9 @@ impl fmt::Display for VerifyError {
         match &self.0 {
             VerifyKind::Missing(name) => write!(f, "the header `{name}` is missing"),
             VerifyKind::Timestamp(name) => write!(f, "the header `{name}` is not a Unix time"),
+            VerifyKind::Stripe(name) => {
+                write!(f, "the header `{name}` does not read t=<Unix seconds>,v1=<signature>")
+            }
             VerifyKind::Mismatch(name) => write!(
                 f,
                 "no signature in `{name}` matches: another secret was used, or the body was \

@@ -3,7 +3,9 @@
 mod crash;
 mod flow;
 mod model;
+mod orders;
 mod refusal;
+mod reports;
 mod retention;
 
 use std::path::PathBuf;

@@ -3,8 +3,6 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tracing::warn;
-
 use crate::journal::append;
 use crate::journal::error::JournalError;
 use crate::journal::prune;
@@ -14,7 +12,6 @@ use super::Writer;
 use crate::clock::now_ms;
 
 const MARK_DURABLE: &str = "UPDATE journal SET durable_lsn = ?1, flushes = flushes + 1";
-const ENDPOINT_NAME: &str = "SELECT name FROM endpoints WHERE endpoint = ?1";
 
 /// Between looks at what retention wants.
 const STEP_LEAST: Duration = Duration::from_millis(20);
@@ -28,7 +25,7 @@ impl Writer {
             since.elapsed() >= self.options.durable_every
                 && self.retry.is_none_or(|retry| retry.at <= Instant::now())
         });
-        let last = stopping && self.pending.is_empty() && self.dirty_since.is_some();
+        let last = stopping && !self.has_pending() && self.dirty_since.is_some();
         if !(asked || due || last) {
             return Ok(());
         }
@@ -60,7 +57,7 @@ impl Writer {
         marked.map_err(failed)?;
         self.dirty_since = None;
         self.shared.durable_lsn.store(resume_lsn.0, Ordering::Release);
-        if self.pending.is_empty() && self.retry.take().is_some() {
+        if !self.has_pending() && self.retry.take().is_some() {
             self.shared.known().trouble = None;
         }
         Ok(())
@@ -80,20 +77,18 @@ impl Writer {
                 append::close_segment(&writer.db, &mut writer.written)?;
             }
             let target = prune::wanted(&writer.db, &writer.written, &writer.options, now_ms)?;
-            let Writer { db, counts, written, .. } = writer;
-            Ok(prune::step(db, counts, written, target, now_ms)?)
+            let Writer { db, counts, written, shared, .. } = writer;
+            Ok(prune::step(db, counts, written, &shared.filters(), target, now_ms)?)
         });
         match step {
             Ok(pruned) => {
                 if pruned.events > 0 {
                     self.dirty_since.get_or_insert_with(Instant::now);
                 }
-                for (endpoint, dropped) in pruned.dropped {
-                    *self.dropped.entry(endpoint).or_default() += dropped;
-                }
+                pruned.dropped.into_iter().for_each(|lost| self.losses.add(lost));
                 if !pruned.more {
                     self.prune_at = now + (self.options.retain / 16).clamp(STEP_LEAST, STEP_MOST);
-                    self.report_dropped();
+                    self.losses.say(&self.shared, now);
                 }
                 Ok(())
             }
@@ -101,18 +96,6 @@ impl Writer {
                 self.prune_at = now + STEP_MOST;
                 if error.is_retryable() { Ok(()) } else { Err(error) }
             }
-        }
-    }
-
-    fn report_dropped(&mut self) {
-        for (endpoint, dropped) in self.dropped.drain() {
-            let name = self.db.query_row(ENDPOINT_NAME, [endpoint], |row| row.get::<_, String>(0));
-            warn!(
-                endpoint = name.unwrap_or_else(|_| endpoint.to_string()),
-                dropped,
-                "events were dropped undelivered: they were older than journal.retain, \
-                 or the journal larger than journal.max_size"
-            );
         }
     }
 }

@@ -68,6 +68,22 @@ impl Workspace {
         self.push("endpoint", endpoint)
     }
 
+    /// The same, but all about its secrets is in `more`.
+    pub(crate) fn endpoint_without_secret(
+        mut self,
+        name: &str,
+        url: &str,
+        more: &str,
+    ) -> Workspace {
+        self = self.endpoint(name, url, more);
+        if let Some(Value::Array(endpoints)) = self.config.get_mut("endpoint")
+            && let Some(Value::Table(endpoint)) = endpoints.last_mut()
+        {
+            endpoint.remove("secret");
+        }
+        self
+    }
+
     /// Adds to the configuration, or replaces single keys of it.
     pub(crate) fn toml(mut self, toml: &str) -> Workspace {
         merge(&mut self.config, toml::from_str(toml).unwrap());

@@ -1,6 +1,8 @@
 //! How events leave the window: by settlements, one at a time.
 
-use super::{Ended, Lanes, Ordering, Phase, STRICT, Settling, Window};
+use std::ops::Bound;
+
+use super::{Ended, Entry, Lanes, Ordering, Phase, STRICT, Settling, Window};
 use crate::journal::{Listed, Outcome, OutcomeKind, Park, Seq};
 
 impl<T> Window<T> {
@@ -12,9 +14,18 @@ impl<T> Window<T> {
     /// Up to where everything is settled or listed: what a settlement says now.
     pub(in super::super) fn cursor(&self) -> Seq {
         let beyond = Seq(self.settled.0.saturating_add(1));
-        match self.entries.range(beyond..).next() {
+        match self.entries.range(beyond..).find(|(seq, _)| !self.ahead.contains(seq)) {
             Some((first, _)) => Seq(first.0 - 1),
             None => self.taken,
+        }
+    }
+
+    /// How many events up to there were wanted.
+    fn sequence_at(&self, cursor: Seq) -> u64 {
+        let next = Seq(cursor.0.saturating_add(1));
+        match self.entries.get(&next).filter(|_| !self.ahead.contains(&next)) {
+            Some(entry) => entry.before,
+            None => self.counted,
         }
     }
 
@@ -32,28 +43,30 @@ impl<T> Window<T> {
                     self.leave_parked(lanes, exit.kind);
                     lanes
                 }
-                None => {
-                    let parks = matches!(exit.kind, Ended::Waiting { .. });
-                    self.leave(exit.seq, parks, &mut firsts)
-                }
+                None => self.leave(exit.listed.seq, exit.kind.parks(), &mut firsts).0,
             };
-            settling.outcomes.push(Outcome {
-                seq: exit.seq,
-                sequence: 0,
-                kind: exit.kind.outcome(lanes),
-            });
+            let Listed { seq, sequence } = exit.listed;
+            match exit.kind.outcome(lanes) {
+                Ok(kind) => settling.outcomes.push(Outcome { seq, sequence, kind }),
+                Err(attempts) => settling.parks.push(Park { seq, sequence, attempts, lanes }),
+            }
         }
         while let Some(seq) = firsts.pop() {
             if self.must_park(seq) {
-                let lanes = self.leave(seq, true, &mut firsts);
-                settling.parks.push(Park { seq, sequence: 0, attempts: 0, lanes });
+                let (lanes, sequence) = self.leave(seq, true, &mut firsts);
+                settling.parks.push(Park { seq, sequence, attempts: 0, lanes });
             } else {
                 self.decide(seq);
             }
         }
+        self.pack();
         settling.cursor = self.cursor();
-        let listed = self.entries.range(..=settling.cursor);
-        settling.in_flight = listed.map(|(&seq, _)| Listed { seq, sequence: 0 }).collect();
+        settling.sequence = self.sequence_at(settling.cursor);
+        let listed = |(&seq, entry): (&Seq, &Entry<T>)| Listed { seq, sequence: entry.sequence };
+        settling.in_flight = self.entries.range(..=settling.cursor).map(listed).collect();
+        let beyond = (Bound::Excluded(settling.cursor), Bound::Unbounded);
+        let ahead = self.ahead.range(beyond).filter_map(|seq| self.entries.get_key_value(seq));
+        settling.in_flight.extend(ahead.map(listed));
         settling
     }
 
@@ -80,6 +93,7 @@ impl<T> Window<T> {
         if let Some(&barrier) = self.barriers.first() {
             self.decide(barrier);
         }
+        self.pack();
     }
 
     /// Nothing at all waits in the journal: what was thought to be parked is gone, because it was
@@ -96,6 +110,7 @@ impl<T> Window<T> {
         for key in parked {
             self.wake(key);
         }
+        self.pack();
     }
 
     /// Whether an event that is first on its lanes has something parked before it, even after the
@@ -116,10 +131,12 @@ impl<T> Window<T> {
     }
 
     /// Takes an event out with the settlement being built. Who thereby becomes first on all lanes
-    /// goes to `firsts`. Returns the lanes for the journal.
-    fn leave(&mut self, seq: Seq, parks: bool, firsts: &mut Vec<Seq>) -> Lanes {
-        let Some(entry) = self.entries.remove(&seq) else { return Lanes::NONE };
-        self.settled = self.settled.max(seq);
+    /// goes to `firsts`. Returns the lanes for the journal, and its number.
+    fn leave(&mut self, seq: Seq, parks: bool, firsts: &mut Vec<Seq>) -> (Lanes, u64) {
+        let Some(entry) = self.entries.remove(&seq) else { return (Lanes::NONE, 0) };
+        if !self.ahead.remove(&seq) {
+            self.settled = self.settled.max(seq);
+        }
         self.barrier_leaves |= self.barriers.remove(&seq);
         if matches!(entry.phase, Phase::Held | Phase::ToPark) {
             self.held -= 1;
@@ -143,7 +160,7 @@ impl<T> Window<T> {
                 }
             }
         }
-        entry.lanes
+        (entry.lanes, entry.sequence)
     }
 
     /// The settlement being built says what came of a parked delivery.
@@ -153,7 +170,7 @@ impl<T> Window<T> {
             Ordering::Strict => Lanes::one(STRICT),
             Ordering::None => Lanes::NONE,
         };
-        if matches!(kind, Ended::Waiting { .. }) {
+        if kind.parks() {
             return;
         }
         for &key in keys.as_slice() {
@@ -174,13 +191,20 @@ impl<T> Window<T> {
 }
 
 impl Ended {
-    fn outcome(self, lanes: Lanes) -> OutcomeKind {
+    /// Whether it has (still) a place in the journal that others wait for.
+    fn parks(self) -> bool {
+        matches!(self, Ended::Waiting { .. } | Ended::Blocked { .. })
+    }
+
+    /// What the journal is told; for one that only waits for another, how often it was tried.
+    fn outcome(self, lanes: Lanes) -> Result<OutcomeKind, u32> {
         match self {
-            Ended::Succeeded => OutcomeKind::Succeeded,
+            Ended::Succeeded => Ok(OutcomeKind::Succeeded),
             Ended::Waiting { due_at_ms, attempts } => {
-                OutcomeKind::Waiting { due_at_ms, attempts, lanes }
+                Ok(OutcomeKind::Waiting { due_at_ms, attempts, lanes })
             }
-            Ended::Dead { attempts } => OutcomeKind::Dead { attempts, lanes },
+            Ended::Blocked { attempts } => Err(attempts),
+            Ended::Dead { attempts } => Ok(OutcomeKind::Dead { attempts, lanes }),
         }
     }
 }
