@@ -293,21 +293,19 @@ impl Story {
             self.some_time(1_000).await;
         }
         running.stop(Stop::Drain).await;
+        let state = self.bed.journal.register_endpoint("crm", Start::Earliest).await.unwrap();
         let world = self.world.lock().unwrap();
         for &seq in world.wanted.keys() {
             assert!(world.is_done(seq), "{seq} is lost");
         }
         assert_eq!(world.flying, 0);
-        let state = self.bed.journal.register_endpoint("crm", Start::Earliest);
-        drop(world);
-        let sequence = state.await.unwrap().sequence;
-        assert_eq!(sequence, self.world.lock().unwrap().wanted.len() as u64);
+        assert_eq!(state.sequence, world.wanted.len() as u64);
     }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: std::env::var("FATES").map_or(40, |cases| cases.parse().unwrap()),
+        cases: std::env::var("WALHOOK_FATES").map_or(40, |cases| cases.parse().unwrap()),
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
