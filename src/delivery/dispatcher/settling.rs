@@ -49,6 +49,7 @@ impl Dispatcher {
                     outcomes: known.outcomes,
                     parks: known.parks,
                     attempts: std::mem::take(&mut self.attempts),
+                    failing_told: self.health.is_told(),
                 })
             }
         };

@@ -17,11 +17,13 @@ use crate::delivery::receiver::{Raw, Received, Receiver, answer, raw_receiver};
 use crate::event::id::TransactionTag;
 use crate::event::{EventBatch, EventFilter, EventId, Lanes};
 use crate::journal::{
-    Append, Checkpoint, EndpointStatus, JournalOptions, JournalReader, JournalWriter, Start,
+    Append, Checkpoint, Chosen, EndpointStatus, JournalOptions, JournalReader, JournalWriter,
+    Start, Wish, give_order,
 };
 use crate::postgres::lsn::Lsn;
 
 mod fates;
+mod health;
 
 /// Longer than anything takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
