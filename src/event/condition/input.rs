@@ -262,10 +262,7 @@ impl<'de> Visitor<'de> for Wanted<'_> {
         f.write_str("an object")
     }
 
-    fn visit_map<M: MapAccess<'de>>(
-        self,
-        mut map: M,
-    ) -> Result<Self::Value, M::Error> {
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
         let mut found = Vec::with_capacity(self.0.len());
         while let Some(Name(name)) = map.next_key::<Name<'de>>()? {
             if self.0.contains(&*name) {
