@@ -4,6 +4,7 @@ mod catalog;
 mod check;
 mod cli_plain;
 mod commands;
+mod conditions;
 mod crash;
 mod data;
 mod deliveries;

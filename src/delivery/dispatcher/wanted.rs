@@ -20,6 +20,8 @@ pub(super) struct Wanted {
     complained_at: Option<Instant>,
     /// Events that could not be judged and of which the log does not know.
     unsaid: u32,
+    /// The last of them.
+    last: Option<(EventId, ConditionError)>,
 }
 
 /// What is sent once more.
@@ -36,8 +38,15 @@ impl Wanted {
         filter: EventFilter,
         condition: Option<EventCondition>,
     ) -> Wanted {
-        let (endpoint, replay) = (endpoint.to_owned(), None);
-        Wanted { endpoint, filter, condition, replay, complained_at: None, unsaid: 0 }
+        Wanted {
+            endpoint: endpoint.to_owned(),
+            filter,
+            condition,
+            replay: None,
+            complained_at: None,
+            unsaid: 0,
+            last: None,
+        }
     }
 
     /// Only some of the events come next, once more, but for those of them on their way or parked.
@@ -92,17 +101,33 @@ impl Wanted {
     fn doubt(&mut self, id: EventId, error: &ConditionError, now: Instant) -> bool {
         self.unsaid = self.unsaid.saturating_add(1);
         if self.complained_at.is_none_or(|at| now >= at + COMPLAIN_EVERY) {
-            tracing::warn!(
-                endpoint = self.endpoint,
-                events = self.unsaid,
-                event = %id,
-                %error,
-                "the condition `when` cannot be judged for some events, which are not sent; this \
-                 is the last of them"
-            );
+            self.complain(id, error);
             self.complained_at = Some(now);
-            self.unsaid = 0;
+        } else {
+            self.last = Some((id, error.clone()));
         }
         false
+    }
+
+    fn complain(&mut self, id: EventId, error: &ConditionError) {
+        tracing::warn!(
+            endpoint = self.endpoint,
+            events = self.unsaid,
+            event = %id,
+            %error,
+            "the condition `when` cannot be judged for some events, which are not sent; this \
+             is the last of them"
+        );
+        self.unsaid = 0;
+        self.last = None;
+    }
+}
+
+impl Drop for Wanted {
+    /// What is still unsaid would never be.
+    fn drop(&mut self) {
+        if let Some((id, error)) = self.last.take() {
+            self.complain(id, &error);
+        }
     }
 }
