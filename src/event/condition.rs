@@ -34,6 +34,7 @@ mod input;
 mod types;
 
 use compile::Compiled;
+use input::Unread;
 
 /// What evaluations share: CEL's standard functions and macros.
 static ENVIRONMENT: LazyLock<Arc<Env>> =
@@ -80,8 +81,14 @@ impl EventCondition {
     /// columns but none of their values.
     pub fn matches(&self, envelope: &[u8]) -> Result<bool, ConditionError> {
         let compiled = &*self.0;
-        let input = input::read(envelope, &compiled.uses)
-            .map_err(|error| ConditionError(format!("the event cannot be read: {error}")))?;
+        let input = input::read(envelope, &compiled.uses).map_err(|error| {
+            ConditionError(match error {
+                Unread::Json(error) => format!("the event cannot be read: {error}"),
+                Unread::Large(values) => format!(
+                    "would cost too much for an event as large as this one ({values} values and more are looked at): look at less of it"
+                ),
+            })
+        })?;
         // Written so that what is no number is too much as well.
         let affordable = cost::estimate_ns(&compiled.expression, input.size) <= BUDGET_NS;
         if !affordable {

@@ -39,15 +39,15 @@ impl Forwarder {
         Ok(Forwarder { client, url })
     }
 
-    /// Sends the same request on: same method, headers and bytes. The status that comes back, or
-    /// why none did.
+    /// Sends the same request on: same method, query, headers and bytes. The status that comes back,
+    /// or why none did.
     pub(super) async fn forward(&self, received: &Received) -> Result<StatusCode, String> {
         let mut headers: HeaderMap = received.headers.clone();
         for name in NOT_PASSED_ON {
             headers.remove(name);
         }
         self.client
-            .request(received.method.clone(), self.url.clone())
+            .request(received.method.clone(), self.target(&received.path))
             .headers(headers)
             .body(received.body.clone())
             .send()
@@ -63,5 +63,39 @@ impl Forwarder {
                 };
                 format!("cannot forward: {why}")
             })
+    }
+
+    /// The URL with what stood in the query, which may be all that a request says.
+    fn target(&self, path: &str) -> Url {
+        let mut url = self.url.clone();
+        let query = path.split_once('?').map_or("", |(_, query)| query);
+        match (url.query().filter(|own| !own.is_empty()), query) {
+            (_, "") => {}
+            (None, query) => url.set_query(Some(query)),
+            (Some(own), query) => {
+                let both = format!("{own}&{query}");
+                url.set_query(Some(&both));
+            }
+        }
+        url
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_query_is_passed_on() {
+        for (to, path, expected) in [
+            ("http://host.example/a", "/hooks", "http://host.example/a"),
+            ("http://host.example/a", "/hooks?x=1&y=%20", "http://host.example/a?x=1&y=%20"),
+            ("http://host.example/a?", "/hooks?x=1", "http://host.example/a?x=1"),
+            ("http://host.example/a?b=c", "/hooks?x=?", "http://host.example/a?b=c&x=?"),
+            ("http://host.example/a?b=c", "/hooks?", "http://host.example/a?b=c"),
+        ] {
+            let forwarder = Forwarder::new(to.parse().unwrap()).unwrap();
+            assert_eq!(forwarder.target(path).as_str(), expected);
+        }
     }
 }

@@ -25,6 +25,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use url::Url;
 
+use crate::delivery::signature::WEBHOOK_ID;
+
 pub use answers::Answers;
 pub use check::{Checks, SignatureChecker, Verdict};
 use forward::Forwarder;
@@ -232,9 +234,10 @@ impl Service {
         show: &(impl Fn(&Received) + Send + Sync),
     ) -> Response<Full<Bytes>> {
         let (head, body) = request.into_parts();
-        if matches!(head.method, Method::GET | Method::HEAD) {
+        let is_event = head.headers.contains_key(WEBHOOK_ID);
+        if matches!(head.method, Method::GET | Method::HEAD) && !is_event {
             // A browser or a health check.
-            return answer(StatusCode::OK, "walhook listens here: send events with POST\n");
+            return answer(StatusCode::OK, "walhook listens here: send it events\n");
         }
         let mut received = Received {
             at: SystemTime::now(),

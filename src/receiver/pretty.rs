@@ -2,10 +2,13 @@
 //!
 //! Nothing that comes from outside reaches a terminal as it is: control characters are escaped.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write};
+use std::io::Read;
 use std::time::SystemTime;
 
-use hyper::header::HeaderMap;
+use flate2::read::MultiGzDecoder;
+use hyper::header::{CONTENT_ENCODING, HeaderMap};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
@@ -19,6 +22,10 @@ use crate::terminal::{one_line, painted};
 const MAX_FIELDS: usize = 40;
 /// How many characters of a value are shown.
 const MAX_VALUE_CHARS: usize = 160;
+/// How many events of a batch are shown.
+const MAX_EVENTS: usize = 100;
+/// How much is unpacked of a compressed body: a few KiB of zeros can stand for gigabytes.
+const MAX_UNPACKED_BYTES: u64 = 64 << 20;
 
 /// Writes requests for people.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,6 +62,7 @@ impl Style {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Envelope<'a> {
+    id: Option<Cow<'a, str>>,
     event: String,
     #[serde(borrow)]
     timestamp: Option<&'a RawValue>,
@@ -98,14 +106,63 @@ fn members(value: Option<&RawValue>) -> Option<Vec<(String, &RawValue)>> {
 impl Printer {
     /// A request in a few lines; `again` when its id was there before.
     pub fn text(&self, received: &Received, again: bool) -> String {
-        let envelope = serde_json::from_slice::<Envelope<'_>>(&received.body).ok();
+        let body = unpacked(received);
         let mut out = String::with_capacity(256);
+        // An array would do for a struct.
+        if body.trim_ascii_start().starts_with(b"[")
+            && let Ok(events) = serde_json::from_slice::<Vec<&RawValue>>(&body)
+        {
+            self.head(&mut out, received, None, again);
+            self.batch(&mut out, received, &events);
+            return out;
+        }
+        let envelope = serde_json::from_slice::<Envelope<'_>>(&body).ok();
         self.head(&mut out, received, envelope.as_ref(), again);
         match &envelope {
             Some(envelope) => self.fields(&mut out, envelope),
-            None => self.plain(&mut out, &received.body),
+            None if body.is_empty() => self.query(&mut out, &received.path),
+            None => self.plain(&mut out, &body),
         }
         out
+    }
+
+    /// Several events of one request.
+    fn batch(&self, out: &mut String, received: &Received, events: &[&RawValue]) {
+        for (at, event) in events.iter().take(MAX_EVENTS).enumerate() {
+            let _ = write!(out, "  {}/{}", at + 1, events.len());
+            let is_object = event.get().starts_with('{');
+            let envelope = serde_json::from_str::<Envelope<'_>>(event.get()).ok();
+            let Some(envelope) = envelope.filter(|_| is_object) else {
+                out.push('\n');
+                self.plain(out, event.get().as_bytes());
+                continue;
+            };
+            out.push(' ');
+            self.put(out, event_style(&envelope.event), &one_line(&envelope.event));
+            if let Some(id) = &envelope.id {
+                out.push_str("  ");
+                self.put(out, Style::Dim, &one_line(id));
+            }
+            if let Some(after) = after_commit(&envelope, received.at) {
+                self.put(out, Style::Dim, &format!("  {after} after the commit"));
+            }
+            out.push('\n');
+            self.fields(out, &envelope);
+        }
+        if events.len() > MAX_EVENTS {
+            let more = format!("  … and {} more events\n", events.len() - MAX_EVENTS);
+            self.put(out, Style::Dim, &more);
+        }
+    }
+
+    /// What a request without a body says in its query.
+    fn query(&self, out: &mut String, path: &str) {
+        let query = path.split_once('?').map_or("", |(_, query)| query);
+        for (name, value) in url::form_urlencoded::parse(query.as_bytes()).take(MAX_FIELDS) {
+            out.push_str("    ");
+            self.put(out, Style::Name, &one_line(&name));
+            let _ = writeln!(out, "  {}", short(&value));
+        }
     }
 
     fn head(
@@ -127,7 +184,12 @@ impl Printer {
             Some(envelope) => {
                 self.put(out, event_style(&envelope.event), &one_line(&envelope.event))
             }
-            None => out.push_str(&one_line(&format!("{} {}", received.method, received.path))),
+            None => {
+                // Of a request without a body the query is shown by itself.
+                let path = received.path.split('?').next().filter(|_| received.body.is_empty());
+                let path = path.unwrap_or(&received.path);
+                out.push_str(&one_line(&format!("{} {path}", received.method)));
+            }
         }
         if let Some(id) = received.id() {
             out.push_str("  ");
@@ -250,6 +312,23 @@ fn after_commit(envelope: &Envelope<'_>, at: SystemTime) -> Option<String> {
     }
 }
 
+/// The body as it was before it was compressed. One that cannot be unpacked stays as it came.
+fn unpacked(received: &Received) -> Cow<'_, [u8]> {
+    let is_gzip = received
+        .headers
+        .get(CONTENT_ENCODING)
+        .is_some_and(|encoding| encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"gzip"));
+    if !is_gzip {
+        return Cow::Borrowed(&received.body);
+    }
+    let mut unpacked = Vec::new();
+    let mut decoder = MultiGzDecoder::new(&received.body[..]).take(MAX_UNPACKED_BYTES + 1);
+    match decoder.read_to_end(&mut unpacked) {
+        Ok(bytes) if bytes as u64 <= MAX_UNPACKED_BYTES => Cow::Owned(unpacked),
+        _ => Cow::Borrowed(&received.body),
+    }
+}
+
 fn short(text: &str) -> String {
     match text.char_indices().nth(MAX_VALUE_CHARS) {
         Some((end, _)) => format!("{}…", one_line(&text[..end])),
@@ -257,8 +336,8 @@ fn short(text: &str) -> String {
     }
 }
 
-/// A request as one JSON object and a line break. `body` is the JSON that came, or a string if it
-/// was none.
+/// A request as one JSON object and a line break. `body` is the JSON that came, unpacked if it was
+/// compressed, or a string if it was none.
 pub fn json_line(received: &Received) -> String {
     let verified = match &received.verdict {
         Verdict::NotChecked => None,
@@ -284,10 +363,11 @@ pub fn json_line(received: &Received) -> String {
         "headers": headers(&received.headers),
     });
     // The body goes in as it came, so that no number loses a digit and no key its place.
-    let body = match serde_json::from_slice::<&RawValue>(&received.body) {
+    let body = unpacked(received);
+    let body = match serde_json::from_slice::<&RawValue>(&body) {
         // JSON may hold line breaks between its tokens, and nowhere else.
         Ok(value) => value.get().replace(['\n', '\r'], " "),
-        Err(_) => serde_json::Value::from(String::from_utf8_lossy(&received.body)).to_string(),
+        Err(_) => serde_json::Value::from(String::from_utf8_lossy(&body)).to_string(),
     };
     let mut line = head.to_string();
     line.pop();

@@ -340,13 +340,18 @@ fn listen_verifies_shows_and_counts() {
 
     assert_eq!(send(at, "POST", "", body).0, 401);
     listener.shown();
+    // A browser's; and an endpoint's, whose event stands in the query.
     assert_eq!(send(at, "GET", "", "").0, 200);
+    assert_eq!(send(at, "GET", "webhook-id: evt_1", "").0, 401);
+    assert_eq!(listener.shown()["method"], "GET");
+    assert_eq!(send(at, "GET", &signed("standard", FIRST, ""), "").0, 200);
+    assert_eq!(listener.shown()["path"], "/hooks?a=b");
 
     let (status, said) = listener.stop();
     assert_eq!(status.code(), Some(0));
     assert!(
         said.contains(
-            "received 4 requests, 2 with the right signature, 2 with a wrong or no signature"
+            "received 6 requests, 3 with the right signature, 3 with a wrong or no signature"
         ),
         "{said}"
     );
@@ -390,7 +395,7 @@ fn listen_forwards_what_is_genuine() {
     assert_eq!(send(front.address, "POST", "", "{}").0, 401);
     assert_eq!(send(front.address, "POST", &signed("standard", FIRST, "{}"), "{}").0, 418);
     let shown = behind.shown();
-    assert_eq!((&shown["path"], &shown["id"]), (&"/other".into(), &"evt_1".into()));
+    assert_eq!((&shown["path"], &shown["id"]), (&"/other?a=b".into(), &"evt_1".into()));
     assert_eq!(shown["headers"]["host"], behind.address.to_string());
 
     behind.stop();

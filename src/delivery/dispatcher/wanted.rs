@@ -101,7 +101,14 @@ impl Wanted {
         if self.complained_at.is_some_and(|at| now < at + COMPLAIN_EVERY) {
             return;
         }
-        let Some((events, id, error)) = self.unsaid.take() else { return };
+        if self.say() {
+            self.complained_at = Some(now);
+        }
+    }
+
+    /// Says what is left to be said, if there is anything.
+    fn say(&mut self) -> bool {
+        let Some((events, id, error)) = self.unsaid.take() else { return false };
         tracing::warn!(
             endpoint = self.endpoint,
             events,
@@ -110,7 +117,14 @@ impl Wanted {
             "the condition `when` cannot be judged for some events, which are not sent; this is \
              the last of them"
         );
-        self.complained_at = Some(now);
+        true
+    }
+}
+
+impl Drop for Wanted {
+    /// What is still unsaid would never be.
+    fn drop(&mut self) {
+        self.say();
     }
 }
 

@@ -16,6 +16,10 @@ use super::cost::Size;
 /// A decimal of so many significant digits is the same again when a double of it is written down.
 const EXACT_DIGITS: usize = 15;
 
+/// As many values are taken out of an event at most: each takes a hundred bytes and more, where two
+/// may do in the event, and some time, before anything is asked of it.
+const MOST_VALUES: usize = 200_000;
+
 /// What an expression reads.
 #[derive(Debug, Default)]
 pub(super) struct Uses {
@@ -76,9 +80,25 @@ struct Envelope<'a> {
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-pub(super) fn read(envelope: &[u8], uses: &Uses) -> Result<Input, serde_json::Error> {
+/// Why an envelope was not read.
+#[derive(Debug)]
+pub(super) enum Unread {
+    Json(serde_json::Error),
+    /// It holds so many values where the expression looks.
+    Large(usize),
+}
+
+impl From<serde_json::Error> for Unread {
+    fn from(error: serde_json::Error) -> Unread {
+        Unread::Json(error)
+    }
+}
+
+type Result<T, E = Unread> = std::result::Result<T, E>;
+
+pub(super) fn read(envelope: &[u8], uses: &Uses) -> Result<Input> {
     let envelope: Envelope<'_> = serde_json::from_slice(envelope)?;
-    let mut reader = Reader { size: Size { bytes: 0.0, values: 0.0 } };
+    let mut reader = Reader { size: Size { bytes: 0.0, values: 0.0 }, values: 0 };
     let mut variables = Vec::with_capacity(5);
     if let (true, Some(event)) = (uses.event, envelope.event) {
         variables.push(("event", reader.whole(event)?));
@@ -108,15 +128,21 @@ pub(super) fn read(envelope: &[u8], uses: &Uses) -> Result<Input, serde_json::Er
 
 struct Reader {
     size: Size,
+    /// Those of all texts that were let in.
+    values: usize,
 }
 
 impl Reader {
-    fn whole(&mut self, raw: &RawValue) -> Result<Value, serde_json::Error> {
+    fn whole(&mut self, raw: &RawValue) -> Result<Value> {
+        self.values = self.values.saturating_add(values_in(raw.get()));
+        if self.values > MOST_VALUES {
+            return Err(Unread::Large(self.values));
+        }
         // Refuses to go deeper than 128 arrays and objects.
         Ok(self.value(serde_json::from_str(raw.get())?))
     }
 
-    fn members(&mut self, raw: &RawValue, members: &Members) -> Result<Value, serde_json::Error> {
+    fn members(&mut self, raw: &RawValue, members: &Members) -> Result<Value> {
         let Members::Some(names) = members else { return self.whole(raw) };
         if !raw.get().starts_with('{') {
             return self.whole(raw);
@@ -175,6 +201,30 @@ impl Reader {
     }
 }
 
+/// How many values a JSON text holds, keys among them: each but the first stands behind a bracket, a
+/// comma or a colon.
+fn values_in(json: &str) -> usize {
+    let mut values = 1;
+    let mut bytes = json.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => {
+                // To the string's end, past what is escaped.
+                while let Some(byte) = bytes.next() {
+                    match byte {
+                        b'"' => break,
+                        b'\\' => drop(bytes.next()),
+                        _ => {}
+                    }
+                }
+            }
+            b'[' | b'{' | b',' | b':' => values += 1,
+            _ => {}
+        }
+    }
+    values
+}
+
 /// The number of a JSON text if one of CEL's is exactly that; else the text.
 fn number(text: String) -> Value {
     if let Ok(whole) = text.parse::<i64>() {
@@ -222,5 +272,30 @@ impl<'de> Visitor<'de> for Wanted<'_> {
             }
         }
         Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The scan counts as the reader does, or a little more.
+    #[test]
+    fn values_are_counted_before_they_are_read() {
+        for json in [
+            "7",
+            "null",
+            r#""a,b:[{\"\\""#,
+            "[]",
+            "{}",
+            r#"[1,[2,"3,\\",{"a":{"b":null,"c:":[true]}}],{}]"#,
+            r#"{"k\"":"v\\","l":[[],[]]}"#,
+        ] {
+            let raw: &RawValue = serde_json::from_str(json).unwrap();
+            let mut reader = Reader { size: Size { bytes: 0.0, values: 0.0 }, values: 0 };
+            reader.whole(raw).unwrap();
+            let empty = json.matches("[]").count() + json.matches("{}").count();
+            assert_eq!(reader.size.values as usize, values_in(json) - empty, "{json}");
+        }
     }
 }

@@ -104,3 +104,54 @@ fn a_json_line_keeps_the_body_as_it_came() {
         serde_json::from_str(&json_line(&received("not \"json\""))).unwrap();
     assert_eq!(value["body"], "not \"json\"");
 }
+
+fn gzipped(text: &[u8]) -> Bytes {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut encoder, text).unwrap();
+    encoder.finish().unwrap().into()
+}
+
+#[test]
+fn shows_each_event_of_a_batch() {
+    let body = r#"[{"id":"evt_1","event":"person.created","timestamp":"2025-02-10T15:30:50.123Z",
+        "data":{"id":7,"n":1.10}},{"type":"x","data":[1]},3]"#;
+    let mut batch = received(body);
+    batch.headers.insert("webhook-id", "batch_1".parse().unwrap());
+    let expected = " ✓ POST /hooks  batch_1\n  \
+         1/3 person.created  evt_1  4.0 ms after the commit\n    id  7\n    n   1.10\n  \
+         2/3 \n    type  \"x\"\n    data  [1]\n  3/3 \n    3\n";
+    assert_eq!(text(&batch, false), expected.replace("/3 \n", "/3\n"));
+    let many = received(&format!("[{}0]", "0,".repeat(MAX_EVENTS)));
+    assert!(text(&many, false).ends_with("… and 1 more events\n"));
+    let hostile = received("[{\"id\":\"\u{9b}\",\"event\":\"\\u001b\",\"data\":{}}]");
+    let text = Printer { colour: false }.text(&hostile, false);
+    assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text:?}");
+}
+
+#[test]
+fn shows_what_was_compressed() {
+    let mut request = received("");
+    request.headers.insert("content-encoding", "gzip".parse().unwrap());
+    request.body = gzipped(br#"{"event":"person.created","data":{"id":7}}"#);
+    assert_eq!(text(&request, false), " ✓ person.created  evt_1\n    id  7\n");
+    assert!(
+        json_line(&request)
+            .ends_with(",\"body\":{\"event\":\"person.created\",\"data\":{\"id\":7}}}\n")
+    );
+    // Neither what is none nor what never ends does any harm.
+    request.body = Bytes::from_static(b"no gzip");
+    assert!(text(&request, false).ends_with("    no gzip\n"));
+    request.body = gzipped(&vec![b' '; MAX_UNPACKED_BYTES as usize + 1]);
+    assert!(text(&request, false).starts_with(" ✓ POST /hooks"));
+}
+
+#[test]
+fn shows_the_query_of_a_request_without_a_body() {
+    let mut request = received("");
+    request.method = Method::GET;
+    request.path = "/hooks?event=person.created&data=%7B%22id%22%3A7%7D&x=%1B".into();
+    assert_eq!(
+        text(&request, false),
+        " ✓ GET /hooks  evt_1\n    event  person.created\n    data  {\"id\":7}\n    x  \\u{1b}\n"
+    );
+}
