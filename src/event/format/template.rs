@@ -96,6 +96,11 @@ impl Template {
         Ok(template)
     }
 
+    /// Whether its media type is JSON.
+    pub fn makes_json(&self) -> bool {
+        self.is_json
+    }
+
     fn compile(&mut self, text: &str) -> Result<(), TemplateError> {
         self.environment
             .add_template_owned(self.name.clone(), text.to_owned())
