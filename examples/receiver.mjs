@@ -4,6 +4,7 @@
 
 import { createHmac, timingSafeEqual } from 'node:crypto';
 import { createServer } from 'node:http';
+import { gunzipSync } from 'node:zlib';
 
 const TOLERANCE_S = 5 * 60;
 const key = Buffer.from((process.env.WALHOOK_SECRET ?? '').replace(/^whsec_/, ''), 'base64');
@@ -36,8 +37,12 @@ createServer(async (request, response) => {
     response.writeHead(401).end();
     return;
   }
-  const event = JSON.parse(body);
-  if (!seen.has(event.id)) {
+  // With `compress`, the compressed bytes are what is signed: unpack after verifying.
+  const packed = request.headers['content-encoding'] === 'gzip';
+  const content = JSON.parse(packed ? gunzipSync(body) : body);
+  // With `batch`, a request holds a list of events.
+  for (const event of [content].flat()) {
+    if (seen.has(event.id)) continue;
     seen.add(event.id);
     console.log(event.timestamp, event.event, JSON.stringify(event.data));
   }

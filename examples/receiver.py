@@ -4,6 +4,7 @@
 """
 
 import base64
+import gzip
 import hashlib
 import hmac
 import json
@@ -44,10 +45,15 @@ class Receiver(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         if not verify(self.headers, body):
             return self.answer(401)
-        event = json.loads(body)
-        if event["id"] not in seen:
-            seen.add(event["id"])
-            print(event["timestamp"], event["event"], json.dumps(event["data"]), flush=True)
+        # With `compress`, the compressed bytes are what is signed: unpack after verifying.
+        if self.headers.get("content-encoding") == "gzip":
+            body = gzip.decompress(body)
+        content = json.loads(body)
+        # With `batch`, a request holds a list of events.
+        for event in content if isinstance(content, list) else [content]:
+            if event["id"] not in seen:
+                seen.add(event["id"])
+                print(event["timestamp"], event["event"], json.dumps(event["data"]), flush=True)
         self.answer(204)
 
     def answer(self, status):

@@ -154,7 +154,7 @@ fn build(raw: RawEndpoint, directory: &Path) -> Result<EndpointOptions> {
     let retry = raw.retry.map(retry::build).transpose()?.unwrap_or_default();
     let (template, content_type) = (raw.template, raw.content_type);
     let format = format::build(raw.format, template, content_type, (&name, &url), directory)?;
-    let (method, compress) = http::build(raw.method, raw.compress)?;
+    let (method, compress) = http::build(raw.method, raw.compress, &format)?;
     let batch = batch::build(raw.batch, &format, &method)?;
     let networks = network::build(private_network, raw.allow_networks, raw.deny_networks)?;
     Ok(EndpointOptions {

@@ -5,16 +5,28 @@ use reqwest::Method;
 use super::Result;
 use crate::config::error::{ConfigError, Located};
 use crate::config::suggest::nearest;
+use crate::event::Format;
 
 const METHODS: [&str; 5] = ["POST", "PUT", "PATCH", "GET", "DELETE"];
 
 pub(super) fn build(
     method: Option<Located<String>>,
     compress: Option<Located<bool>>,
+    format: &Format,
 ) -> Result<(Method, bool)> {
     let method = match method {
         None => Method::POST,
-        Some(written) => parse(&written)?,
+        Some(written) => {
+            let parsed = parse(&written)?;
+            if parsed == Method::GET
+                && let Format::Template(template) = format
+                && !template.makes_json()
+            {
+                let message = "is \"GET\", whose query is made of a JSON object's members, and the template makes no JSON: add content_type = \"application/json\" and make an object, or use another method";
+                return Err(ConfigError::at(&written.place, message));
+            }
+            parsed
+        }
     };
     match compress {
         Some(compress) if compress.value && method == Method::GET => {
@@ -52,7 +64,20 @@ mod tests {
         let method =
             method.map(|value| Located { value: value.to_owned(), place: Place::Flag("method") });
         let compress = compress.map(|value| Located { value, place: Place::Flag("compress") });
-        build(method, compress).map_err(|error| error.to_string())
+        build(method, compress, &Format::Walhook).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_template_for_get_makes_json() {
+        use crate::event::format::template::Template;
+        let built = |content_type| {
+            let template = Template::new("inline", "{\"a\": {{ data.id }}}", content_type).unwrap();
+            let method = Located { value: "GET".to_owned(), place: Place::Flag("method") };
+            build(Some(method), None, &Format::Template(template.into()))
+        };
+        assert!(built(Some("application/json")).is_ok());
+        let error = built(None).unwrap_err().to_string();
+        assert!(error.contains("add content_type = \"application/json\""), "{error}");
     }
 
     #[test]

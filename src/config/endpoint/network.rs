@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -37,12 +37,20 @@ fn network(text: &str) -> Result<IpNet, String> {
     let text = text.trim();
     // A single address is a network of its own.
     let parsed = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-    parsed.map(|network| network.trunc()).map_err(|_| {
+    parsed.map(|network| plain(network.trunc())).map_err(|_| {
         format!(
             "names {text:?}, which is no network: write one such as \"10.0.0.0/8\" or \
              \"fd00::/8\", or a single address"
         )
     })
+}
+
+/// A network of IPv4 addresses in their IPv6 form (`::ffff:10.0.0.0/104`) as the one that is meant:
+/// what connects to them says IPv4.
+fn plain(network: IpNet) -> IpNet {
+    let IpNet::V6(mapped) = network else { return network };
+    let plain = mapped.addr().to_ipv4_mapped().zip(mapped.prefix_len().checked_sub(96));
+    plain.and_then(|(addr, length)| Ipv4Net::new(addr, length).ok()).map_or(network, IpNet::V4)
 }
 
 /// The error never shows the URL, which may hold a password.

@@ -96,6 +96,11 @@ impl Template {
         Ok(template)
     }
 
+    /// Whether its media type is JSON.
+    pub fn makes_json(&self) -> bool {
+        self.is_json
+    }
+
     fn compile(&mut self, text: &str) -> Result<(), TemplateError> {
         self.environment
             .add_template_owned(self.name.clone(), text.to_owned())
@@ -192,6 +197,7 @@ fn environment(is_json: bool, undefined: UndefinedBehavior) -> Environment<'stat
     environment.set_formatter(move |out, state, value| escape::print(out, state, value, is_sample));
     environment.add_filter("tojson", escape::tojson);
     environment.add_filter("string", value::string);
+    environment.add_filter("urlencode", request::urlencode);
     environment.add_function("set_path", request::set_path);
     environment.add_function("set_header", request::set_header);
     // It would print all there is into one request or log.

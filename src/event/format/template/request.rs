@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use minijinja::value::Value;
+use minijinja::value::{Value, ValueKind};
 use minijinja::{Error, ErrorKind, State, UndefinedBehavior};
 
 const MOST_PATH_BYTES: usize = 8 * 1024;
@@ -106,6 +106,26 @@ pub(super) fn set_header(
     Ok(Value::from_safe_string(String::new()))
 }
 
+/// The filter `urlencode`: a value as one segment of a path, or one value of a query. Jinja's leaves
+/// slashes as they are, by which a row could lead a request anywhere below the path that was meant;
+/// and makes nothing of nothing, by which `/people/` would stand for one of them.
+pub(super) fn urlencode(state: &State<'_, '_>, value: Value) -> Result<String, Error> {
+    if value.kind() == ValueKind::Map {
+        return minijinja::filters::urlencode(&value);
+    }
+    let text = argument(state, &value, "urlencode")?;
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' => {
+                encoded.push(char::from(byte));
+            }
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    Ok(encoded)
+}
+
 /// An argument's text, never that of nothing.
 fn argument(state: &State<'_, '_>, value: &Value, function: &str) -> Result<String, Error> {
     if value.is_undefined() && state.undefined_behavior() == UndefinedBehavior::Chainable {
@@ -142,11 +162,10 @@ fn check_place(path: &str) -> Result<(), Error> {
         return refuse("set_path() got a path that does not begin with exactly one slash");
     }
     let (before_query, _) = path.split_once('?').unwrap_or((path, ""));
-    let is_dots = |segment: &str| {
-        let segment = segment.to_ascii_lowercase().replace("%2e", ".");
-        segment == "." || segment == ".."
-    };
-    if before_query.split('/').any(is_dots) {
+    // Many a server decodes a path before it follows it.
+    let decoded = before_query.to_ascii_lowercase().replace("%2e", ".");
+    let decoded = decoded.replace("%2f", "/").replace("%5c", "/");
+    if decoded.split('/').any(|segment| segment == "." || segment == "..") {
         return refuse("set_path() got a path with . or .. in it, which would lead elsewhere");
     }
     Ok(())
@@ -163,7 +182,9 @@ mod tests {
 
     #[test]
     fn paths_stay_on_their_host() {
-        for path in ["/", "/a/b", "/a?b=c&d=//e", "/a%20b", "/a:b@c", "/..a", "/a/?x=.."] {
+        for path in
+            ["/", "/a/b", "/a?b=c&d=//e", "/a%20b", "/a:b@c", "/..a", "/a/?x=..", "/a%2Fb..c"]
+        {
             assert!(check_path(path).is_ok(), "{path}");
         }
         for path in [
@@ -181,6 +202,9 @@ mod tests {
             "/./a",
             "/%2e%2E/a",
             "/.%2e",
+            "/a/..%2Fb",
+            "/a%2f..",
+            "/a%5C%2e.%5Cb",
             "/a/..?x",
         ] {
             assert!(check_path(path).is_err(), "{path:?}");

@@ -322,3 +322,43 @@ fn templates_stay_out_of_logs() {
     );
     assert!(!format.can_batch() && format.name() == "template");
 }
+
+/// Neither a value with slashes nor one that is missing leads to another place than was meant.
+#[test]
+fn a_value_is_one_segment_of_a_path() {
+    let path = |data: &str| {
+        let members = format!("\"data\":{data}");
+        let envelope = envelope(("person.created", &members, TABLE));
+        let made = template("t", "{{ set_path('/people/' ~ data.id | urlencode ~ '?x=1') }}");
+        made.render(&subject("person.created", &envelope)).map(|made| made.path.unwrap())
+    };
+    for (data, expected) in [
+        (r#"{"id":"7/delete?all=1&b#c"}"#, "/people/7%2Fdelete%3Fall%3D1%26b%23c?x=1"),
+        (r#"{"id":"a b-c_d.e\u00e9\n"}"#, "/people/a%20b-c_d.e%C3%A9%0A?x=1"),
+        (
+            r#"{"id":123456789012345678901234567890123456789012345.50}"#,
+            "/people/123456789012345678901234567890123456789012345.50?x=1",
+        ),
+    ] {
+        assert_eq!(path(data).unwrap(), expected);
+    }
+    for data in ["{}", r#"{"id":null}"#] {
+        let error = path(data).unwrap_err().to_string();
+        assert!(error.contains("urlencode() got nothing: a column is missing or null"), "{error}");
+    }
+    // With an alternative it is meant.
+    let text = "{{ set_path('/p/' ~ data.id | default('all') | urlencode) }}";
+    assert_eq!(render(&template("t", text), TRUNCATED).path.unwrap(), "/p/all");
+    let query = "{{ {'a': data.name, 'b': 'c d'} | urlencode }}";
+    assert_eq!(body(&template("t", query), CREATED), "a=Ann&b=c%20d");
+}
+
+#[test]
+fn what_is_missing_is_not_joined_to_a_path() {
+    for text in
+        ["{{ set_path('/people/' ~ data.nothing) }}", "{{ set_header('x', 'a' ~ data.nothing) }}"]
+    {
+        let error = fails("t", text, CREATED);
+        assert!(error.contains("data.nothing"), "{error}");
+    }
+}
