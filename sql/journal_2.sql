@@ -1,7 +1,8 @@
 -- Version 2: numbers that receivers count by, requests with several events, replays, orders.
 
 -- How many events at or before the cursor the endpoint wanted: the next one's webhook-sequence is
--- one more. Elements of in_flight are now [seq, sequence]; plain numbers are of version 1.
+-- one more. Elements of in_flight are now [seq, sequence], or [seq, sequence, count]
+-- for so many events one after another; plain numbers are of version 1.
 ALTER TABLE endpoints ADD COLUMN sequence INTEGER NOT NULL DEFAULT 0;
 
 -- When the first failure ended since the last success.

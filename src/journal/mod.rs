@@ -17,6 +17,7 @@ mod deliveries;
 mod emit;
 mod error;
 mod file;
+mod in_flight;
 mod listing;
 mod losses;
 mod model;

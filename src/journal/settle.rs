@@ -6,6 +6,8 @@ use crate::event::EventId;
 
 use super::append::Written;
 use super::deliveries::{Deliveries, LaneCounts, State};
+use super::in_flight;
+pub(super) use super::in_flight::read as listed_of;
 use super::losses::Lost;
 use super::model::{
     AttemptRecord, EndpointId, EndpointState, Listed, OutcomeKind, Seq, Settled, Settlement, Start,
@@ -147,7 +149,7 @@ fn update_endpoint(
     let updated = db.prepare_cached(SETTLE_ENDPOINT)?.execute(params![
         settlement.endpoint.0,
         settlement.cursor.0,
-        pairs(&settlement.in_flight),
+        in_flight::write(&settlement.in_flight),
         succeeded,
         failed,
         dropped,
@@ -160,60 +162,23 @@ fn update_endpoint(
     Ok(updated == 1)
 }
 
-/// A JSON array of `[seq, sequence]`.
-fn pairs(listed: &[Listed]) -> String {
-    json_array(listed.len(), listed.iter().map(|one| (one.seq.0, Some(one.sequence))))
-}
-
 /// A JSON array of numbers.
 fn numbers(seqs: &[Seq]) -> String {
-    json_array(seqs.len(), seqs.iter().map(|seq| (seq.0, None)))
-}
-
-fn json_array(count: usize, items: impl Iterator<Item = (i64, Option<u64>)>) -> String {
-    let mut text = String::with_capacity(2 + count * 20);
-    text.push('[');
-    let mut number = itoa::Buffer::new();
-    for (at, (seq, sequence)) in items.enumerate() {
-        if at > 0 {
-            text.push(',');
-        }
-        match sequence {
-            None => text.push_str(number.format(seq)),
-            Some(sequence) => {
-                text.push('[');
-                text.push_str(number.format(seq));
-                text.push(',');
-                text.push_str(number.format(sequence));
-                text.push(']');
-            }
-        }
-    }
-    text.push(']');
+    let mut text = String::with_capacity(2 + seqs.len() * 10);
+    push_array(&mut text, seqs.iter().map(|seq| seq.0));
     text
 }
 
-/// An element of `in_flight`: a plain number was written by version 1.
-#[derive(serde::Deserialize)]
-#[serde(untagged)]
-enum StoredListed {
-    Pair(i64, u64),
-    Plain(i64),
-}
-
-impl From<StoredListed> for Listed {
-    fn from(stored: StoredListed) -> Listed {
-        match stored {
-            StoredListed::Pair(seq, sequence) => Listed { seq: Seq(seq), sequence },
-            StoredListed::Plain(seq) => Listed { seq: Seq(seq), sequence: 0 },
+pub(super) fn push_array(text: &mut String, numbers: impl IntoIterator<Item = impl itoa::Integer>) {
+    let mut buffer = itoa::Buffer::new();
+    text.push('[');
+    for (at, number) in numbers.into_iter().enumerate() {
+        if at > 0 {
+            text.push(',');
         }
+        text.push_str(buffer.format(number));
     }
-}
-
-/// What `in_flight` holds, unless it cannot be read.
-pub(super) fn listed_of(in_flight: &str) -> Option<Vec<Listed>> {
-    let stored: Vec<StoredListed> = serde_json::from_str(in_flight).ok()?;
-    Some(stored.into_iter().map(Listed::from).collect())
+    text.push(']');
 }
 
 /// Why an endpoint has no state.
@@ -275,7 +240,7 @@ pub(super) fn register(
         // Retention took them while no dispatcher was there to notice.
         db.prepare_cached(LOSE_IN_FLIGHT)?.execute(params![
             endpoint,
-            pairs(&in_flight),
+            in_flight::write(&in_flight),
             i64::try_from(lost).unwrap_or(i64::MAX)
         ])?;
         tracing::warn!(

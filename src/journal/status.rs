@@ -18,7 +18,8 @@ const HEAD: &str = "SELECT last_seq, system_identifier, database_oid, database, 
 const OLDEST_EVENT: &str = "SELECT committed_at_us FROM events ORDER BY seq LIMIT 1";
 const SIZE: &str = "SELECT (page_count - freelist_count) * page_size \
     FROM pragma_page_count, pragma_freelist_count, pragma_page_size";
-const ENDPOINTS: &str = "SELECT endpoint, name, cursor, json_array_length(in_flight), disabled, \
+const ENDPOINTS: &str = "SELECT endpoint, name, cursor, \
+    (SELECT coalesce(sum(coalesce(value ->> 2, 1)), 0) FROM json_each(in_flight)), disabled, \
     succeeded, failed, dropped, last_success_at_ms, last_failure_at_ms, last_error, \
     (SELECT count(*) FROM deliveries d WHERE d.endpoint = e.endpoint AND due_at_ms NOTNULL), \
     (SELECT count(*) FROM deliveries d WHERE d.endpoint = e.endpoint AND died_at_ms NOTNULL), \

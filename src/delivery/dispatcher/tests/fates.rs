@@ -9,7 +9,7 @@ use rand::Rng as _;
 
 use super::*;
 use crate::delivery::dispatcher::courier::Script;
-use crate::delivery::endpoint::BatchOptions;
+use crate::delivery::endpoint::{BatchOptions, RateLimit};
 
 const LANES: i64 = 5;
 const SLOTS: usize = 3;
@@ -180,6 +180,9 @@ impl Story {
         options.batch = batch;
         options.filter = EventFilter::new(["*.created"]).unwrap();
         options.retry = every(1_000, rng.random_range(2..6));
+        options.rate_limit = rng
+            .random_bool(0.3)
+            .then(|| RateLimit { requests: 20, period: Duration::from_secs(1) });
         let world = World {
             rng: StdRng::seed_from_u64(seed ^ 1),
             ordering,
@@ -262,6 +265,23 @@ impl Story {
             self.bed.reopen();
         }
         self.enable().await;
+        if self.rng.random_bool(0.2) {
+            self.order_again().await;
+        }
+    }
+
+    /// Somebody wants what is dead to be sent again, though later ones of its lanes were.
+    async fn order_again(&mut self) {
+        {
+            let mut world = self.world.lock().unwrap();
+            for dead in world.reader.dead(None, Seq(0), usize::MAX).unwrap() {
+                world.passed.remove(&dead.seq);
+            }
+        }
+        let wish = Wish::Retry { endpoint: Some("crm".to_owned()), chosen: Chosen::default() };
+        give_order(self.bed.journal.path(), &wish).unwrap();
+        let configured = ["crm".to_owned()];
+        crate::daemon::carry_out_orders(&self.bed.journal, &configured).await.unwrap();
     }
 
     async fn enable(&mut self) {
