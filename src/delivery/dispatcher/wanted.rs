@@ -1,15 +1,13 @@
 //! Which events of the stream the endpoint gets.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::event::{ConditionError, Event, EventCondition, EventFilter, EventId};
 use crate::journal::{Listed, Replay, Seq};
 
-/// Between two words in the log about events that cannot be judged.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+use super::seldom::Seldom;
 
 /// What an endpoint wants.
 pub(super) struct Wanted {
@@ -17,9 +15,8 @@ pub(super) struct Wanted {
     filter: EventFilter,
     condition: Option<EventCondition>,
     replay: Option<Again>,
-    complained_at: Option<Instant>,
-    /// Events that could not be judged and of which the log does not know.
-    unsaid: u32,
+    /// What the log says of events that could not be judged.
+    doubts: Seldom,
 }
 
 /// What is sent once more.
@@ -37,7 +34,7 @@ impl Wanted {
         condition: Option<EventCondition>,
     ) -> Wanted {
         let (endpoint, replay) = (endpoint.to_owned(), None);
-        Wanted { endpoint, filter, condition, replay, complained_at: None, unsaid: 0 }
+        Wanted { endpoint, filter, condition, replay, doubts: Seldom::new(1) }
     }
 
     /// Only some of the events come next, once more, but for those of them on their way or parked.
@@ -90,18 +87,15 @@ impl Wanted {
 
     /// An event that cannot be judged is not sent, and the log says so now and then.
     fn doubt(&mut self, id: EventId, error: &ConditionError, now: Instant) -> bool {
-        self.unsaid = self.unsaid.saturating_add(1);
-        if self.complained_at.is_none_or(|at| now >= at + COMPLAIN_EVERY) {
+        if let Some(line) = self.doubts.line(now) {
             tracing::warn!(
                 endpoint = self.endpoint,
-                events = self.unsaid,
+                events = line.count,
                 event = %id,
                 %error,
                 "the condition `when` cannot be judged for some events, which are not sent; this \
                  is the last of them"
             );
-            self.complained_at = Some(now);
-            self.unsaid = 0;
         }
         false
     }
