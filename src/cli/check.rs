@@ -16,13 +16,14 @@ use super::{Failure, Globals, report};
 /// What can be said after `walhook check`.
 #[derive(Args, Debug)]
 pub struct CheckArgs {
-    /// The configuration on the command line instead of in a file.
-    #[command(flatten)]
-    pub flags: Flags,
-
     /// Print the findings as JSON
     #[arg(long)]
     pub json: bool,
+
+    // Last: its heading would stand above what comes after it.
+    /// The configuration on the command line instead of in a file.
+    #[command(flatten)]
+    pub flags: Flags,
 }
 
 impl CheckArgs {

@@ -1,9 +1,7 @@
 //! `walhook endpoints`: how each is, and switching it on and off.
 
-use clap::{Args, Subcommand};
-use serde_json::Value;
-
 use crate::journal::{EndpointStatus, Wish};
+use clap::{Args, Subcommand};
 
 use super::journal::{JournalArgs, Opened};
 use super::report::{ago, table};
@@ -65,7 +63,7 @@ pub struct DisableArgs {
     pub named: NameArgs,
 
     /// Why, for whoever looks at it later
-    #[arg(long, value_name = "TEXT", default_value = "disabled by hand")]
+    #[arg(long, value_name = "TEXT", default_value = "by hand")]
     pub reason: String,
 }
 
@@ -115,10 +113,8 @@ impl ListArgs {
         if self.json {
             let mut lines = String::new();
             for endpoint in &status.endpoints {
-                let mut value = super::status::json::endpoint(endpoint);
-                if let (Value::Object(fields), Some(_)) = (&mut value, &journal.configured) {
-                    fields.insert("configured".to_owned(), Value::Bool(!gone(endpoint)));
-                }
+                let configured = journal.configured.as_ref().map(|_| !gone(endpoint));
+                let value = super::status::json::endpoint(endpoint, configured);
                 lines.push_str(&format!("{value}\n"));
             }
             return super::print(lines);

@@ -172,7 +172,7 @@ impl Opened {
             return Err(Failure::failed(sentence));
         }
         let when = match here {
-            true => " (no daemon runs: it takes effect when `walhook run` starts)",
+            true => " (no daemon runs; nothing is sent before `walhook run`)",
             false => "",
         };
         super::print(format_args!("{sentence}{when}\n"))
@@ -192,7 +192,11 @@ impl Opened {
             Err(error) => return Err(failure(error)),
         };
         let configured = self.configured.as_deref().unwrap_or_default();
-        super::block_on(async { carry_out_orders(&journal, configured).await.map_err(failure) })?;
+        // What came of it is printed: the daemon's line in the log would say it twice.
+        let silence = tracing::subscriber::NoSubscriber::default();
+        tracing::subscriber::with_default(silence, || {
+            super::block_on(async { carry_out_orders(&journal, configured).await.map_err(failure) })
+        })?;
         writer.stop().map_err(failure)?;
         Ok(true)
     }

@@ -53,14 +53,22 @@ pub struct Cli {
 
 /// Options that every command takes.
 #[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Of every command")]
 pub struct Globals {
     /// The configuration file [default: what the variable WALHOOK_CONFIG names, or walhook.toml in
     /// the current folder]
     #[arg(short, long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// How the log on stderr is written
-    #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t)]
+    /// How the log on stderr is written: text, or json, which is one object a line
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t,
+        hide_possible_values = true
+    )]
     pub log_format: LogFormat,
 
     /// Log more; twice for even more. The variable RUST_LOG, if set, decides instead

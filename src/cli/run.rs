@@ -16,26 +16,25 @@ use super::{Failure, Globals, StopSignals};
 
 /// What can be said after `walhook run`.
 #[derive(Args, Debug)]
-#[command(
-    after_help = "Example: walhook run --source postgres://walhook@localhost/crm --table public.people=person \
-                  --to https://example.com/hooks\n\
+#[command(after_help = "Example:\n  \
+                  walhook run --source postgres://walhook@localhost/crm --table people --to https://example.com/in\n\
                   The first Ctrl-C or SIGTERM finishes requests in flight, the second leaves at once.\n\
-                  SIGHUP reads the tables of the configuration again."
-)]
+                  SIGHUP reads the tables of the configuration again.")]
 pub struct RunArgs {
-    /// The configuration on the command line instead of in a file.
-    #[command(flatten)]
-    pub flags: Flags,
-
     /// Go on at the slot's position though the journal's doesn't fit any more (the slot moved or
     /// was created again, the server was restored from a backup), and lose the changes in between
     #[arg(long)]
     pub accept_gap: bool,
 
-    /// Enable this endpoint again, which was disabled because it answered 410; what it missed is
-    /// sent, as long as the journal keeps it. May be given several times
+    /// Enable this endpoint again, as `walhook endpoints enable` does: it gets what it missed, as
+    /// long as the journal keeps it; may be given several times
     #[arg(long, value_name = "NAME")]
     pub enable: Vec<String>,
+
+    // Last: its heading would stand above what comes after it.
+    /// The configuration on the command line instead of in a file.
+    #[command(flatten)]
+    pub flags: Flags,
 }
 
 impl RunArgs {

@@ -10,13 +10,14 @@ use super::{Failure, Globals, database};
 /// What can be said after `walhook setup`.
 #[derive(Args, Debug)]
 pub struct SetupArgs {
-    /// The configuration on the command line instead of in a file.
-    #[command(flatten)]
-    pub flags: Flags,
-
     /// Print the SQL and change nothing
     #[arg(long)]
     pub dry_run: bool,
+
+    // Last: its heading would stand above what comes after it.
+    /// The configuration on the command line instead of in a file.
+    #[command(flatten)]
+    pub flags: Flags,
 }
 
 impl SetupArgs {

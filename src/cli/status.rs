@@ -5,7 +5,7 @@ mod text;
 
 use clap::Args;
 
-use crate::config::{Config, Flags, Needs};
+use crate::config::{Config, Flags, Needs, Outline};
 use crate::journal::{Journal, JournalStatus};
 use crate::postgres::connect;
 use crate::source::status::{DatabaseStatus, status};
@@ -18,13 +18,14 @@ use super::{Failure, Globals};
     after_help = "Exit code 0 if publication, slot and journal are there and usable, else 1."
 )]
 pub struct StatusArgs {
-    /// The configuration on the command line instead of in a file.
-    #[command(flatten)]
-    pub flags: Flags,
-
     /// Print it as JSON
     #[arg(long)]
     pub json: bool,
+
+    // Last: its heading would stand above what comes after it.
+    /// The configuration on the command line instead of in a file.
+    #[command(flatten)]
+    pub flags: Flags,
 }
 
 /// Both halves, each of which may be missing: the database can be down while the journal is there,
@@ -35,9 +36,16 @@ struct Status {
     journal_path: String,
     /// None before the first run.
     journal: Result<Option<JournalStatus>, String>,
+    /// The endpoints of the configuration, where they can be read.
+    configured: Option<Vec<String>>,
 }
 
 impl Status {
+    /// Whether the endpoint is in the configuration, as far as that is known.
+    fn is_configured(&self, endpoint: &str) -> Option<bool> {
+        Some(self.configured.as_ref()?.iter().any(|name| name == endpoint))
+    }
+
     /// Whether both can be read, and changes can come: what a health check asks. Whether somebody
     /// reads the slot right now is not part of it, since a reconnection heals itself.
     fn is_well(&self) -> bool {
@@ -51,7 +59,10 @@ impl StatusArgs {
     /// Does it.
     pub(crate) fn run(self, globals: &Globals) -> Result<(), Failure> {
         let config = super::load(globals, &self.flags, Needs::Source)?;
-        let status = super::block_on(async { Ok(look(&config).await) })?;
+        let mut status = super::block_on(async { Ok(look(&config).await) })?;
+        if let Some(file) = super::load::named_file(globals).filter(|_| !self.flags.given()) {
+            status.configured = Outline::load(&file).ok().and_then(|outline| outline.endpoints);
+        }
         if self.json {
             super::print(format_args!("{:#}\n", json::of(&status)))?;
         } else {
@@ -77,6 +88,7 @@ async fn look(config: &Config) -> Status {
                 .map(Some)
                 .map_err(|error| error.to_string()),
         },
+        configured: None,
     }
 }
 

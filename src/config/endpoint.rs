@@ -19,7 +19,7 @@ use super::error::{ConfigError, Located, Place};
 use super::name::is_endpoint;
 use super::raw::RawEndpoint;
 use super::ready::{not_one_of, twice, within};
-use crate::delivery::{EndpointOptions, Ordering, Signer};
+use crate::delivery::{EndpointOptions, EndpointTls, Ordering, Signer};
 use crate::event::filter::EventFilter;
 use crate::journal::Start;
 
@@ -157,6 +157,11 @@ fn build(raw: RawEndpoint, directory: &Path) -> Result<EndpointOptions> {
     let (method, compress) = http::build(raw.method, raw.compress, &format)?;
     let batch = batch::build(raw.batch, &format, &method)?;
     let networks = network::build(private_network, raw.allow_networks, raw.deny_networks)?;
+    let proxy = raw.proxy.map(network::proxy).transpose()?;
+    let tls = match raw.tls {
+        Some(tls) => network::tls(tls, &url, proxy.as_ref(), directory)?,
+        None => EndpointTls::default(),
+    };
     Ok(EndpointOptions {
         filter,
         when: raw.when.map(condition::build).transpose()?,
@@ -167,8 +172,8 @@ fn build(raw: RawEndpoint, directory: &Path) -> Result<EndpointOptions> {
         rate_limit: raw.rate_limit.map(pace::rate_limit).transpose()?,
         disable_after: pace::disable_after(raw.disable_after)?,
         networks,
-        proxy: raw.proxy.map(network::proxy).transpose()?,
-        tls: raw.tls.map(|tls| network::tls(tls, directory)).transpose()?.unwrap_or_default(),
+        proxy,
+        tls,
         signers,
         ordering,
         concurrency,

@@ -210,6 +210,18 @@ fn wrong_files_get_one_sentence() {
             "1: `soruce` is an unknown key: did you mean `source`?",
         ),
         (source("ulr = 1"), "2: `source.ulr` is an unknown key: did you mean `url`?"),
+        (
+            endpoint("template = ' '"),
+            "8: `endpoint.template` is empty: name a file, or write the text itself, such as \"{{ event }}\"",
+        ),
+        (
+            endpoint("batch = { max_events = 1, max_wait = '1s' }"),
+            "8: `endpoint.batch.max_wait` has no effect with max_events = 1, for there is nothing to wait for: remove one of the two",
+        ),
+        (
+            endpoint("allow_networks = ['10.1.0.0/16']\ndeny_networks = ['10.0.0.0/8']"),
+            "8: `endpoint.allow_networks` names 10.1.0.0/16, which `deny_networks` forbids with 10.0.0.0/8 and so wins: remove one of the two",
+        ),
         (source("url = 5"), "2: `source.url` is the number 5: write a text in quotes"),
         (
             source("url = \"${MISSING}\""),

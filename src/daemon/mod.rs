@@ -93,6 +93,15 @@ pub async fn run(
     enable(&options.enable, &config.endpoints, &journal).await?;
     let names: Vec<String> = config.endpoints.iter().map(|one| one.name.clone()).collect();
     carry_out_orders(&journal, &names).await?;
+    for name in Journal::open_read_only(journal.path())?.endpoint_names()? {
+        if !names.contains(&name) {
+            warn!(
+                endpoint = name,
+                "an endpoint of the journal is not in the configuration: events wait for it, as \
+                 long as the journal keeps them; `walhook endpoints forget {name}` lets go of it"
+            );
+        }
+    }
     let hosts = Hosts::new(config.breaker);
     let dispatchers = Dispatchers::start(config.endpoints, &journal, &hosts).await?;
     let capture = start_capture(&config.source, &tables, options.accept_gap, &journal)?;

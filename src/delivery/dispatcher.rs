@@ -35,6 +35,7 @@ use courier::{Courier, Landing, Launch};
 use health::Health;
 use intake::Intake;
 use retries::Retries;
+use seldom::Seldom;
 use wanted::Wanted;
 use window::{Ended, Window};
 
@@ -45,6 +46,7 @@ mod intake;
 mod launch;
 mod outcome;
 mod retries;
+mod seldom;
 mod settling;
 mod start;
 mod wanted;
@@ -85,6 +87,9 @@ const JOURNAL_PAUSE: Duration = Duration::from_secs(1);
 /// retention may free what is blocked.
 const LOOK_AROUND_EVERY: Duration = Duration::from_secs(60);
 
+/// Deaths of a minute that the log names one by one.
+const DEATHS_TO_NAME: u32 = 10;
+
 type Reply<T> = Pin<Box<dyn Future<Output = Result<T, JournalError>> + Send>>;
 
 /// Questions to the journal on their way, at most one of each kind.
@@ -113,6 +118,8 @@ pub struct Dispatcher {
     /// Retries and new events take turns where both want a slot.
     retry_is_next: bool,
     health: Health,
+    /// What the log says of deliveries that are dead.
+    deaths: Seldom,
     intake: Intake,
     watcher: TailWatcher,
     rng: StdRng,

@@ -204,6 +204,17 @@ impl JournalReader {
         })
     }
 
+    /// The endpoints it knows, by name; without counting what waits for them.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub fn endpoint_names(&self) -> Result<Vec<String>, JournalError> {
+        self.read(|db| {
+            let mut query = db.prepare_cached("SELECT name FROM endpoints ORDER BY name")?;
+            query.query_map((), |row| row.get(0))?.collect()
+        })
+    }
+
     /// What came of an order, once it is done.
     ///
     /// # Errors

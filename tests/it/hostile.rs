@@ -204,7 +204,7 @@ async fn wrong_configurations_get_one_sentence() {
         (endpoint("method = 'GET'\ncompress = true"), "compress"),
         (endpoint("deny_networks = ['10.0.0.0/99']"), "deny_networks"),
         (endpoint("proxy = 'socks5://x'"), "proxy"),
-        (endpoint("tls = { ca = 'missing.pem' }"), "missing.pem"),
+        (endpoint("tls = { ca = 'missing.pem' }"), "tls"),
         (endpoint("headers = { 'bad header' = 'x' }"), "header"),
         (endpoint("headers = { X = \"a\\nb\" }"), "header"),
         (endpoint("template = 'x'"), "template"),

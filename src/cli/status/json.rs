@@ -20,7 +20,11 @@ pub(super) fn of(status: &Status) -> Value {
             Err(error) => json!({ "path": status.journal_path, "error": error }),
         },
         "endpoints": match &status.journal {
-            Ok(Some(journal)) => journal.endpoints.iter().map(endpoint).collect(),
+            Ok(Some(journal)) => {
+                let configured = |name: &str| status.is_configured(name);
+                let known = journal.endpoints.iter();
+                known.map(|state| endpoint(state, configured(&state.name))).collect()
+            }
             _ => Value::Array(Vec::new()),
         },
     })
@@ -81,8 +85,9 @@ fn journal_of(path: &str, journal: &JournalStatus) -> Value {
     })
 }
 
-pub(in crate::cli) fn endpoint(endpoint: &EndpointStatus) -> Value {
-    json!({
+/// `configured` is whether it is in the configuration, where that is known.
+pub(in crate::cli) fn endpoint(endpoint: &EndpointStatus, configured: Option<bool>) -> Value {
+    let mut value = json!({
         "name": endpoint.name,
         "disabled": endpoint.disabled,
         "cursor": endpoint.cursor.0,
@@ -101,7 +106,11 @@ pub(in crate::cli) fn endpoint(endpoint: &EndpointStatus) -> Value {
         "lastSuccessAtMs": endpoint.last_success_at_ms,
         "lastFailureAtMs": endpoint.last_failure_at_ms,
         "lastError": endpoint.last_error,
-    })
+    });
+    if let (Value::Object(fields), Some(configured)) = (&mut value, configured) {
+        fields.insert("configured".to_owned(), Value::Bool(configured));
+    }
+    value
 }
 
 fn text(lsn: Option<Lsn>) -> Option<String> {

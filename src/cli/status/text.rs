@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::Status;
-use crate::cli::report::{ago, bytes, counted, rough};
+use crate::cli::report::{ago, bytes, counted, rough, until};
 use crate::journal::{EndpointStatus, JournalStatus};
 use crate::postgres::slot::{SlotInfo, WalStatus};
 use crate::source::status::DatabaseStatus;
@@ -37,6 +37,12 @@ pub(super) fn of(status: &Status) -> String {
             journal_of(&mut lines, &status.journal_path, journal);
             for state in &journal.endpoints {
                 endpoint(&mut lines, state);
+                if status.is_configured(&state.name) == Some(false) {
+                    lines.more(&format!(
+                        "not in the configuration; `walhook endpoints forget {}` lets go of it",
+                        state.name
+                    ));
+                }
             }
         }
         Ok(None) => {
@@ -110,7 +116,10 @@ fn journal_of(lines: &mut Lines, path: &str, journal: &JournalStatus) {
 
 fn endpoint(lines: &mut Lines, endpoint: &EndpointStatus) {
     let state = match (&endpoint.disabled, endpoint.waiting) {
-        (Some(reason), _) => format!("disabled: {reason}"),
+        (Some(reason), _) => format!(
+            "disabled: {reason}; {} to deliver once `walhook endpoints enable {}` is said",
+            endpoint.backlog, endpoint.name
+        ),
         (None, 0) if endpoint.backlog == 0 => "up to date".to_owned(),
         (None, 0) => format!("{} to deliver", endpoint.backlog),
         (None, _) => format!(
@@ -127,6 +136,18 @@ fn endpoint(lines: &mut Lines, endpoint: &EndpointStatus) {
         let _ = write!(counts, ", {} dropped by retention", endpoint.dropped);
     }
     lines.more(&counts);
+    lines.more(&format!("the last webhook-sequence is {}", endpoint.sequence));
+    if endpoint.replaying.is_some() {
+        lines.more("a replay is under way: what is new comes after it");
+    }
+    if let (Some(since_ms), None) = (endpoint.failing_since_ms, &endpoint.disabled) {
+        let next = endpoint.next_due_ms.filter(|_| endpoint.waiting > 0).map(until);
+        let next = next.map_or(String::new(), |next| format!(", the next retry is due {next}"));
+        lines.more(&format!(
+            "failing: nothing was accepted since the failure {}{next}",
+            ago(since_ms)
+        ));
+    }
     if let Some(at_ms) = endpoint.last_success_at_ms {
         lines.more(&format!("last success {}", ago(at_ms)));
     }

@@ -27,9 +27,12 @@ pub(super) fn build(
 ) -> Result<BatchOptions> {
     let Some(raw) = raw else { return Ok(BatchOptions::SINGLE) };
     if !format.can_batch() {
+        let other = match format {
+            Format::Template(_) => "a `template`".to_owned(),
+            _ => format!("format = {:?}", format.name()),
+        };
         let message = format_args!(
-            "has no meaning with format = {:?}, which makes a request of each event: remove one of the two",
-            format.name()
+            "has no meaning with {other}, which makes a request of each event: remove one of the two"
         );
         return Err(ConfigError::at(&raw.place, message));
     }
@@ -47,6 +50,10 @@ pub(super) fn build(
         }
     };
     let max_wait = match raw.max_wait {
+        Some(wait) if max_events == 1 && !wait.value.is_zero() => {
+            let message = "has no effect with max_events = 1, for there is nothing to wait for: remove one of the two";
+            return Err(ConfigError::at(&wait.place, message));
+        }
         Some(wait) => within(wait, Duration::ZERO, MAX_WAIT)?,
         None => Duration::ZERO,
     };

@@ -51,6 +51,10 @@ fn build_template(
     directory: &Path,
 ) -> Result<Format> {
     let Located { value: written, place } = template;
+    if written.trim().is_empty() {
+        let message = "is empty: name a file, or write the text itself, such as \"{{ event }}\"";
+        return Err(ConfigError::at(&place, message));
+    }
     let is_inline = ["{{", "{%"].iter().any(|mark| written.contains(mark));
     let (name, text) = if is_inline {
         ("inline".to_owned(), written)

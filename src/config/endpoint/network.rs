@@ -14,7 +14,7 @@ use rustls::sign::CertifiedKey;
 use url::Url;
 
 use super::Result;
-use crate::config::error::{ConfigError, Located};
+use crate::config::error::{ConfigError, Located, Place};
 use crate::config::raw::RawTls;
 use crate::delivery::{EndpointTls, Networks};
 
@@ -24,7 +24,21 @@ type List = Located<Vec<Located<String>>>;
 const MAX_PEM_BYTES: u64 = 4 << 20;
 
 pub(super) fn build(private: bool, allow: Option<List>, deny: Option<List>) -> Result<Networks> {
-    Ok(Networks { private, allow: networks(allow)?, deny: networks(deny)? })
+    let places: Vec<Place> =
+        allow.iter().flat_map(|list| &list.value).map(|item| item.place.clone()).collect();
+    let (allow, deny) = (networks(allow)?, networks(deny)?);
+    for (allowed, place) in allow.iter().zip(&places) {
+        if let Some(denied) = deny.iter().find(|denied| denied.contains(allowed)) {
+            return Err(ConfigError::at(
+                place,
+                format_args!(
+                    "names {allowed}, which `deny_networks` forbids with {denied} and so wins: \
+                     remove one of the two"
+                ),
+            ));
+        }
+    }
+    Ok(Networks { private, allow, deny })
 }
 
 fn networks(list: Option<List>) -> Result<Vec<IpNet>> {
@@ -70,7 +84,20 @@ pub(super) fn proxy(raw: Located<String>) -> Result<Url> {
     Ok(parsed.value)
 }
 
-pub(super) fn tls(raw: RawTls, directory: &Path) -> Result<EndpointTls> {
+/// `url` and `proxy` are where the requests of the endpoint go.
+pub(super) fn tls(
+    raw: RawTls,
+    url: &Url,
+    proxy: Option<&Url>,
+    directory: &Path,
+) -> Result<EndpointTls> {
+    // Of a proxy that is https, `ca` is the authority, too.
+    let serves_proxy = raw.ca.is_some() && proxy.is_some_and(|proxy| proxy.scheme() == "https");
+    if url.scheme() != "https" && !serves_proxy {
+        let message =
+            "has no effect on a `url` that begins with http://: write https://, or remove it";
+        return Err(ConfigError::at(&raw.place, message));
+    }
     let ca = match raw.ca {
         None => None,
         Some(file) => Some(file.try_map(|file| authorities(&directory.join(file)))?.value),

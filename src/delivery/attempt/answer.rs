@@ -61,13 +61,7 @@ impl Sender {
         }
         let end = self.read_success(&mut response, &mut body, events, deadline).await;
         let verdict = match wish {
-            Some(Wish::Disable) => {
-                tracing::warn!(
-                    endpoint = self.name,
-                    "the endpoint took a delivery and asked, by `webhook-delivery: disable`, for no more"
-                );
-                Verdict::Disable { delivered: true }
-            }
+            Some(Wish::Disable) => Verdict::Disable { delivered: true },
             Some(Wish::Abort) | None => Verdict::Succeeded,
         };
         let success = Outcome {
@@ -300,12 +294,11 @@ fn classify(
     }
     error.push_str(match verdict {
         Verdict::Disable { .. } if status == StatusCode::GONE => {
-            ": the endpoint is gone for good and gets nothing more until it is enabled again, with \
-             `walhook run --enable` and its name"
+            ": the endpoint is gone for good, and gets nothing until somebody enables it again"
         }
         Verdict::Disable { .. } => {
-            " with `webhook-delivery: disable`: the endpoint gets nothing more until it is enabled \
-             again, with `walhook run --enable` and its name"
+            " with `webhook-delivery: disable`: the endpoint gets nothing until somebody enables it \
+             again"
         }
         Verdict::Abort => {
             " with `webhook-delivery: abort-message`: it does not want this delivery again"

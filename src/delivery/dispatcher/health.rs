@@ -11,8 +11,8 @@ use crate::delivery::pace::Pace;
 use crate::event::Report;
 use crate::journal::Journal;
 
-/// Between two words in the log about an endpoint that goes on failing.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+use super::seldom::Seldom;
+
 /// An endpoint is reported as failing after that many failures in a row,
 const FAILURES_TO_TELL: u32 = 10;
 /// and not before it has failed that long.
@@ -34,9 +34,9 @@ pub(super) struct Health {
     failing_since_ms: Option<i64>,
     /// Whether that was reported.
     told: bool,
-    /// When the log last said that the endpoint fails, and how many failures it hid since.
-    complained_at: Option<Instant>,
-    unsaid: u32,
+    /// What the log says of failures, and whether it said so after the last success.
+    complaints: Seldom,
+    complained: bool,
 }
 
 /// What came of a request, as far as the endpoint's health goes.
@@ -72,8 +72,8 @@ impl Health {
             failures: 0,
             failing_since_ms: None,
             told: false,
-            complained_at: None,
-            unsaid: 0,
+            complaints: Seldom::new(1),
+            complained: false,
         }
     }
 
@@ -130,7 +130,8 @@ impl Health {
             Turn::Opened { cool_down } => tracing::warn!(
                 endpoint = &*self.name,
                 error = result.error,
-                "most of what is sent to its host fails: sending nothing there for {cool_down:?}"
+                "most of what is sent to its host fails: sending nothing there for {:.1} s",
+                cool_down.as_secs_f64()
             ),
             Turn::Closed => {
                 tracing::info!(endpoint = &*self.name, "its host accepts events again");
@@ -152,8 +153,11 @@ impl Health {
     fn recovered(&mut self) {
         self.failures = 0;
         let Some(since_ms) = self.failing_since_ms.take() else { return };
-        if std::mem::take(&mut self.told) {
+        let told = std::mem::take(&mut self.told);
+        if std::mem::take(&mut self.complained) || told {
             tracing::info!(endpoint = &*self.name, "the endpoint accepts events again");
+        }
+        if told {
             let endpoint = self.name.to_string();
             self.journal.report(Report::EndpointRecovered { endpoint, since_ms });
         }
@@ -187,18 +191,15 @@ impl Health {
     /// Says at once that the endpoint fails, and then now and then that it still does: an operator
     /// wants to know, but not of every attempt.
     fn complain(&mut self, now: Instant, error: &str) {
-        self.unsaid = self.unsaid.saturating_add(1);
-        if self.complained_at.is_some_and(|at| now < at + COMPLAIN_EVERY) {
-            return;
+        if let Some(line) = self.complaints.line(now) {
+            tracing::warn!(
+                endpoint = &*self.name,
+                failures = line.count,
+                error,
+                "the endpoint does not take events; they are sent again on its schedule"
+            );
+            self.complained = true;
         }
-        tracing::warn!(
-            endpoint = &*self.name,
-            failures = self.unsaid,
-            error,
-            "the endpoint does not take events; they are sent again on its schedule"
-        );
-        self.complained_at = Some(now);
-        self.unsaid = 0;
     }
 }
 

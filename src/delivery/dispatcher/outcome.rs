@@ -51,7 +51,12 @@ impl Dispatcher {
         let success = matches!(verdict, Verdict::Succeeded | Verdict::Partly { .. })
             || verdict == Verdict::Disable { delivered: true };
         let after = if let Verdict::Retry { after } = verdict { after } else { None };
-        let error = record.error.as_deref().unwrap_or("a part of the events was refused");
+        let error = record.error.as_deref().unwrap_or(match verdict {
+            Verdict::Disable { .. } => {
+                "took a delivery and asked, by `webhook-delivery: disable`, for no more"
+            }
+            _ => "a part of the events was refused",
+        });
         let own = parcel.events.iter().all(|numbered| is_own(&numbered.event.name));
         let result = health::Result {
             success,
@@ -94,7 +99,15 @@ impl Dispatcher {
     }
 
     fn disable(&mut self, reason: String, own: bool) {
-        tracing::warn!(endpoint = &*self.name, reason, "the endpoint is disabled");
+        // The requests that were on their way may all say it.
+        if !self.disabled {
+            tracing::warn!(
+                endpoint = &*self.name,
+                reason,
+                "the endpoint is disabled; `walhook endpoints enable {}` sends it what it missed",
+                self.name
+            );
+        }
         if !self.disabled && !own {
             let (endpoint, reason) = (self.name.to_string(), reason.clone());
             self.journal.report(Report::EndpointDisabled { endpoint, reason });
@@ -211,16 +224,27 @@ impl Dispatcher {
         Some(now_ms.saturating_add(delay_ms))
     }
 
-    fn dead(&self, numbered: &Numbered, attempts: u32, error: &str) {
+    fn dead(&mut self, numbered: &Numbered, attempts: u32, error: &str) {
         let event = &numbered.event;
-        tracing::warn!(
-            endpoint = &*self.name,
-            event = %event.id,
-            name = &*event.name,
-            attempts,
-            error,
-            "a delivery is dead: it is not tried again by itself"
-        );
+        if let Some(line) = self.deaths.line(Instant::now()) {
+            let name = &*self.name;
+            let more = match line.last {
+                true => format!(
+                    "; others of the next minute are not named here: see `walhook deliveries list \
+                     --endpoint {name}`"
+                ),
+                false => String::new(),
+            };
+            tracing::warn!(
+                endpoint = name,
+                event = %event.id,
+                name = &*event.name,
+                attempts,
+                unnamed = (line.count > 1).then(|| line.count - 1),
+                error,
+                "a delivery is dead: it is not tried again by itself{more}"
+            );
+        }
         if !is_own(&event.name) {
             self.journal.report(Report::DeliveryDead {
                 endpoint: self.name.to_string(),

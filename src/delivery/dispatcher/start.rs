@@ -68,6 +68,7 @@ impl Dispatcher {
             retries: Retries::new(options.ordering == Ordering::Strict, state.next_due_ms),
             retry_is_next: true,
             health,
+            deaths: Seldom::new(DEATHS_TO_NAME),
             intake: Intake::default(),
             watcher,
             rng: StdRng::from_os_rng(),

@@ -1,15 +1,13 @@
 //! Which events of the stream the endpoint gets.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::event::{ConditionError, Event, EventCondition, EventFilter, EventId};
 use crate::journal::{Listed, Replay, Seq};
 
-/// Between two words in the log about events that cannot be judged.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+use super::seldom::WINDOW;
 
 /// What an endpoint wants.
 pub(super) struct Wanted {
@@ -98,7 +96,7 @@ impl Wanted {
 
     /// Says what is left to be said, when it is time for that.
     pub(super) fn look_around(&mut self, now: Instant) {
-        if self.complained_at.is_some_and(|at| now < at + COMPLAIN_EVERY) {
+        if self.complained_at.is_some_and(|at| now < at + WINDOW) {
             return;
         }
         if self.say() {
@@ -175,15 +173,15 @@ mod tests {
         let unsaid = |wanted: &Wanted| wanted.unsaid.as_ref().map_or(0, |(events, ..)| *events);
         assert_eq!(judge(&mut wanted, &[AGELESS], now), [false]);
         assert_eq!((wanted.complained_at, unsaid(&wanted)), (Some(now), 0), "said at once");
-        let soon = now + COMPLAIN_EVERY / 2;
+        let soon = now + WINDOW / 2;
         assert_eq!(judge(&mut wanted, &[AGELESS, OLD, AGELESS], soon), [false, true, false]);
         wanted.look_around(soon);
         assert_eq!((wanted.complained_at, unsaid(&wanted)), (Some(now), 2), "but not each of them");
         // The rest is said even if no other one follows.
-        let later = now + COMPLAIN_EVERY;
+        let later = now + WINDOW;
         wanted.look_around(later);
         assert_eq!((wanted.complained_at, unsaid(&wanted)), (Some(later), 0));
-        wanted.look_around(later + COMPLAIN_EVERY);
+        wanted.look_around(later + WINDOW);
         assert_eq!(wanted.complained_at, Some(later), "there is nothing to say");
     }
 }

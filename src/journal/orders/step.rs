@@ -209,9 +209,10 @@ impl Target<'_> {
             _ => format!("endpoint {} is enabled again and gets what it missed", self.name),
         };
         if progress.count > 0 {
-            let verb =
-                if progress.count == 1 { "delivery that waits" } else { "deliveries that wait" };
-            sentence.push_str(&format!("; {} {verb} for a retry go now", progress.count));
+            sentence.push_str(&match progress.count {
+                1 => "; 1 delivery that waits for a retry goes now".to_owned(),
+                count => format!("; {count} deliveries that wait for a retry go now"),
+            });
         }
         done(progress, sentence);
         Ok(())

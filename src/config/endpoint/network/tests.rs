@@ -67,6 +67,8 @@ fn certificates_and_keys_come_from_files_beside_the_configuration() {
     ] {
         std::fs::write(folder.path().join(name), text).unwrap();
     }
+    let url = |text| Url::parse(text).unwrap();
+    let https = url("https://example.com/");
     let build = |ca: &str, cert: &str, key: &str| {
         let file = |key, name: &str| (!name.is_empty()).then(|| located(key, name.to_owned()));
         let raw = RawTls {
@@ -75,11 +77,23 @@ fn certificates_and_keys_come_from_files_beside_the_configuration() {
             client_cert: file("client_cert", cert),
             client_key: file("client_key", key),
         };
-        tls(raw, folder.path()).map_err(|error| error.to_string())
+        tls(raw, &https, None, folder.path()).map_err(|error| error.to_string())
     };
-    let tls = build("cert.pem", "cert.pem", "key.pem").unwrap();
-    assert_eq!(tls.ca.map(|ca| ca.len()), Some(1));
-    assert!(tls.identity.is_some());
+    let both = build("cert.pem", "cert.pem", "key.pem").unwrap();
+    assert_eq!(both.ca.map(|ca| ca.len()), Some(1));
+    assert!(both.identity.is_some());
+    // On the way to an http:// URL, only a proxy can be spoken to by TLS.
+    for (proxy, fine) in
+        [(None, false), (Some("http://proxy/"), false), (Some("https://proxy/"), true)]
+    {
+        let ca = Some(located("ca", "cert.pem".to_owned()));
+        let raw = RawTls { place: Place::Flag("tls"), ca, client_cert: None, client_key: None };
+        let built = tls(raw, &url("http://example.com/"), proxy.map(url).as_ref(), folder.path());
+        match built {
+            Ok(_) => assert!(fine),
+            Err(error) => assert!(!fine && error.to_string().contains("no effect"), "{error}"),
+        }
+    }
     assert!(build("", "both.pem", "both.pem").is_ok());
     assert!(build("both.pem", "", "").is_ok());
     for (ca, cert, client_key, words) in [
