@@ -5,6 +5,7 @@
 //! steps of one transaction each, so that a million dead letters hold up nobody, and each of them
 //! can be repeated: an order that a crash interrupted is carried out again from its beginning.
 
+pub(super) mod pending;
 mod replay;
 mod step;
 

@@ -10,7 +10,7 @@ use super::losses::Lost;
 use super::model::{
     AttemptRecord, EndpointId, EndpointState, Listed, OutcomeKind, Seq, Settled, Settlement, Start,
 };
-use super::orders;
+use super::orders::{self, pending};
 use super::status::count;
 
 const FIND_ENDPOINT: &str = "SELECT endpoint, cursor, in_flight, disabled, sequence, failing_since_ms FROM endpoints \
@@ -28,6 +28,7 @@ const SETTLE_ENDPOINT: &str = "UPDATE endpoints SET cursor = max(cursor, ?2), in
     failing_since_ms = CASE WHEN ?8 IS NULL THEN iif(?7 IS NULL, failing_since_ms, NULL) \
         WHEN ?7 IS NULL OR ?7 < ?8 THEN coalesce(iif(?7 IS NULL, failing_since_ms, NULL), ?8) \
         ELSE NULL END, \
+    replay_last = iif(replay_until <= max(cursor, ?2), NULL, replay_last), \
     replay_events = iif(replay_until <= max(cursor, ?2), NULL, replay_events), \
     replay_until = iif(replay_until <= max(cursor, ?2), NULL, replay_until) \
     WHERE endpoint = ?1";
@@ -88,6 +89,7 @@ pub(super) fn settle(
     if !update_endpoint(db, settlement, dropped)? {
         return Ok(None);
     }
+    pending::passed(db, endpoint, settlement.cursor)?;
     Ok(Some((Settled { promoted, freed_lanes, next_due_ms }, dropped)))
 }
 
@@ -159,7 +161,7 @@ fn update_endpoint(
 }
 
 /// A JSON array of `[seq, sequence]`.
-fn pairs(listed: &[Listed]) -> String {
+pub(super) fn pairs(listed: &[Listed]) -> String {
     json_array(listed.len(), listed.iter().map(|one| (one.seq.0, Some(one.sequence))))
 }
 
@@ -230,6 +232,7 @@ pub(super) enum Unregistered {
 /// SQLite's; the inner one says what is wrong with the row.
 pub(super) fn register(
     db: &Connection,
+    counts: &mut LaneCounts,
     written: &Written,
     name: &str,
     start: Start,
@@ -283,6 +286,7 @@ pub(super) fn register(
              journal.max_size"
         );
     }
+    let replay = orders::replay_of(db, counts, endpoint, cursor)?;
     let (mut waiting, mut blocked, mut dead) = (0, 0, 0);
     let mut states = db.prepare_cached(COUNT_STATES)?;
     let mut rows = states.query([endpoint])?;
@@ -297,7 +301,7 @@ pub(super) fn register(
     let mut lanes = db.prepare_cached(COUNT_LANES)?;
     let parked = lanes.query_map([endpoint], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let parked = parked.collect::<rusqlite::Result<_>>()?;
-    let next_due_ms = Deliveries::new(db, &mut LaneCounts::default(), endpoint).next_due_ms()?;
+    let next_due_ms = Deliveries::new(db, counts, endpoint).next_due_ms()?;
     Ok(Ok(EndpointState {
         endpoint: EndpointId(endpoint),
         cursor: Seq(cursor),
@@ -310,7 +314,7 @@ pub(super) fn register(
         next_due_ms,
         disabled,
         failing_since_ms,
-        replay: orders::replay_of(db, endpoint, cursor)?,
+        replay,
     }))
 }
 
