@@ -22,6 +22,7 @@ use crate::journal::{
 use crate::postgres::lsn::Lsn;
 
 mod fates;
+mod replays;
 
 /// Longer than anything takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);

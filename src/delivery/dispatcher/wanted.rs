@@ -65,7 +65,7 @@ impl Wanted {
         while pending.front().is_some_and(|first| first.seq < seq) {
             pending.pop_front();
         }
-        pending.pop_front_if(|first| first.seq == seq)
+        if pending.front()?.seq == seq { pending.pop_front() } else { None }
     }
 
     /// Whether events of this name are wanted at all.
