@@ -56,7 +56,8 @@ pub enum Wish {
         /// Which of them.
         chosen: Chosen,
     },
-    /// An endpoint gets events of the journal once more, before anything new.
+    /// An endpoint gets events of the journal once more, before anything new; with them, in its place,
+    /// all that is still to be delivered from there on.
     Replay {
         /// Its name.
         endpoint: String,
@@ -67,7 +68,7 @@ pub enum Wish {
         /// Patterns for their names; all where it is empty.
         events: Vec<String>,
     },
-    /// A replay under way ends here.
+    /// A replay under way ends here; what it would have brought along waits again.
     StopReplay {
         /// The endpoint's name.
         endpoint: String,
