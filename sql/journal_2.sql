@@ -7,6 +7,9 @@ ALTER TABLE endpoints ADD COLUMN sequence INTEGER NOT NULL DEFAULT 0;
 -- When the first failure ended since the last success.
 ALTER TABLE endpoints ADD COLUMN failing_since_ms INTEGER;
 
+-- Whether that was reported, while failing_since_ms is not null.
+ALTER TABLE endpoints ADD COLUMN failing_told INTEGER NOT NULL DEFAULT 0;
+
 -- While the cursor is before replay_until, where it was when the replay was ordered, events are sent
 -- once more: those up to replay_last whose names match one of replay_events, a JSON array of
 -- patterns, or all where that is empty. They are counted already. replay_order is the order that

@@ -273,6 +273,7 @@ impl Dispatcher {
     fn look_around(&mut self, now: Instant) {
         if now >= self.looked_at + LOOK_AROUND_EVERY {
             self.looked_at = now;
+            self.wanted.look_around(now);
             self.retries.due_at(Some(self.now_ms()));
         }
     }

@@ -121,6 +121,8 @@ pub struct EndpointState {
     pub disabled: Option<String>,
     /// When the first failure ended since the last success, milliseconds since the Unix epoch.
     pub failing_since_ms: Option<i64>,
+    /// Whether that was reported.
+    pub failing_told: bool,
     /// What it gets once more before anything new.
     pub replay: Option<Replay>,
 }
@@ -166,6 +168,8 @@ pub struct Settlement {
     pub parks: Vec<Park>,
     /// The HTTP requests made, for the log.
     pub attempts: Vec<AttemptRecord>,
+    /// Whether it was reported that the endpoint fails, and not yet that it recovered.
+    pub failing_told: bool,
 }
 
 impl Settlement {
@@ -179,6 +183,7 @@ impl Settlement {
             outcomes: Vec::new(),
             parks: Vec::new(),
             attempts: Vec::new(),
+            failing_told: false,
         }
     }
 }

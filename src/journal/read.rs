@@ -1,6 +1,6 @@
 //! Reading events, beside the writer.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -142,6 +142,7 @@ impl ReadConnection {
         limit: usize,
         except: &[Seq],
     ) -> rusqlite::Result<Due> {
+        let except: HashSet<Seq> = except.iter().copied().collect();
         let mut due = Due::default();
         let mut bytes = 0;
         let mut waiting = self.db.prepare_cached(WAITING)?;

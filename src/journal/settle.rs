@@ -13,8 +13,8 @@ use super::model::{
 use super::orders::{self, pending};
 use super::status::count;
 
-const FIND_ENDPOINT: &str = "SELECT endpoint, cursor, in_flight, disabled, sequence, failing_since_ms FROM endpoints \
-    WHERE name = ?1";
+const FIND_ENDPOINT: &str = "SELECT endpoint, cursor, in_flight, disabled, sequence, \
+    failing_since_ms, failing_told AND failing_since_ms NOTNULL FROM endpoints WHERE name = ?1";
 const INSERT_ENDPOINT: &str =
     "INSERT INTO endpoints (name, created_at_ms, cursor) VALUES (?1, ?2, ?3)";
 const LOSE_IN_FLIGHT: &str =
@@ -28,6 +28,7 @@ const SETTLE_ENDPOINT: &str = "UPDATE endpoints SET cursor = max(cursor, ?2), in
     failing_since_ms = CASE WHEN ?8 IS NULL THEN iif(?7 IS NULL, failing_since_ms, NULL) \
         WHEN ?7 IS NULL OR ?7 < ?8 THEN coalesce(iif(?7 IS NULL, failing_since_ms, NULL), ?8) \
         ELSE NULL END, \
+    failing_told = ?11, \
     replay_last = iif(replay_until <= max(cursor, ?2), NULL, replay_last), \
     replay_events = iif(replay_until <= max(cursor, ?2), NULL, replay_events), \
     replay_until = iif(replay_until <= max(cursor, ?2), NULL, replay_until) \
@@ -156,6 +157,7 @@ fn update_endpoint(
         last_failure.map(ended_at_ms),
         last_failure.and_then(|a| a.error.as_deref()),
         settlement.sequence.cast_signed(),
+        settlement.failing_told,
     ])?;
     Ok(updated == 1)
 }
@@ -243,10 +245,11 @@ pub(super) fn register(
         .query_row([name], |row| {
             let sequence = count(row, 4)?;
             let in_flight: String = row.get(2)?;
-            Ok((row.get(0)?, row.get(1)?, in_flight, row.get(3)?, sequence, row.get(5)?))
+            let failing = (row.get(5)?, row.get(6)?);
+            Ok((row.get(0)?, row.get(1)?, in_flight, row.get(3)?, sequence, failing))
         })
         .optional()?;
-    let (endpoint, cursor, in_flight, disabled, sequence, failing_since_ms) = match found {
+    let (endpoint, cursor, in_flight, disabled, sequence, failing) = match found {
         Some(found) => found,
         None => {
             let cursor = match start {
@@ -259,7 +262,7 @@ pub(super) fn register(
                 },
             };
             db.prepare_cached(INSERT_ENDPOINT)?.execute(params![name, now_ms, cursor])?;
-            (db.last_insert_rowid(), cursor, "[]".to_owned(), None, 0, None)
+            (db.last_insert_rowid(), cursor, "[]".to_owned(), None, 0, (None, false))
         }
     };
     let Some(mut in_flight) = listed_of(&in_flight) else {
@@ -313,7 +316,8 @@ pub(super) fn register(
         dead,
         next_due_ms,
         disabled,
-        failing_since_ms,
+        failing_since_ms: failing.0,
+        failing_told: failing.1,
         replay,
     }))
 }

@@ -1,5 +1,6 @@
 //! Tests of the real binary on real Postgres servers and real HTTP, one module a theme.
 
+mod breaker;
 mod catalog;
 mod check;
 mod cli_plain;

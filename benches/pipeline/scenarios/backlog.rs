@@ -70,7 +70,7 @@ impl Bench {
         let lone = Receiver::start().await?;
         let lone_config = self.config(&slot, &[Target::new(&lone.url(), UPDATED)])?;
         let expected = got + rows as u64;
-        let mut rates = [0.0; 2];
+        let (mut rates, mut cpu) = ([0.0; 2], [0.0; 2]);
         for turn in [alone_first, !alone_first] {
             let (config, receiver, count) = if turn {
                 (&*lone_config, &lone, rows as u64)
@@ -81,6 +81,7 @@ impl Bench {
             let daemon = Daemon::start(config)?;
             receiver.wait_for(count, PATIENCE).await?;
             rates[usize::from(turn)] = rows as f64 / started.elapsed().as_secs_f64();
+            cpu[usize::from(turn)] = micros(daemon.cpu()?) / rows as f64;
             daemon.stop()?;
         }
         let [beside, alone] = rates;
@@ -89,6 +90,8 @@ impl Bench {
         report.add("  another endpoint alone", "events/s", "(the limit)", alone);
         report.add("  another endpoint beside the backlog", "events/s", "", beside);
         report.add("  share (backlog)", "", ">= 0.95", beside / alone);
+        report.add("  daemon CPU alone", "us/event", "", cpu[1]);
+        report.add("  daemon CPU beside the backlog", "us/event", "", cpu[0]);
         Ok(expected)
     }
 }

@@ -26,28 +26,31 @@ impl Bench {
         cases.rotate_left(turn);
         let mut rates = Vec::new();
         for ((what, bad), slot) in cases.into_iter().zip(&slots) {
-            let took = self.time_good(slot, &bad, rows).await?;
-            rates.push((what, bad.is_empty(), (GOOD * rows) as f64 / took.as_secs_f64()));
+            let (took, cpu) = self.time_good(slot, &bad, rows).await?;
+            let requests = (GOOD * rows) as f64;
+            let cpu = micros(cpu) / requests;
+            rates.push((what, bad.is_empty(), requests / took.as_secs_f64(), cpu));
         }
         rates.rotate_right(turn);
-        let alone = rates.iter().find(|(_, alone, _)| *alone).map_or(0.0, |(_, _, rate)| *rate);
-        for (what, is_alone, rate) in rates {
+        let alone = rates.iter().find(|(_, alone, ..)| *alone).map_or(0.0, |(_, _, rate, _)| *rate);
+        for (what, is_alone, rate, cpu) in rates {
             let aim = if is_alone { "(the limit)" } else { "" };
             self.report.add(what, "requests/s", aim, rate);
             if !is_alone {
                 self.report.add(&format!("{what}: share"), "", ">= 0.95", rate / alone);
             }
+            self.report.add(&format!("{what}: daemon CPU"), "us/request", "", cpu);
         }
         Ok(())
     }
 
-    /// Until each of the good ones has all rows.
+    /// Until each of the good ones has all rows: time and CPU.
     async fn time_good(
         &self,
         slot: &str,
         bad: &[&str],
         rows: usize,
-    ) -> Result<Duration, Box<dyn Error>> {
+    ) -> Result<(Duration, Duration), Box<dyn Error>> {
         let mut receivers = Vec::new();
         for _ in 0..GOOD {
             receivers.push(Receiver::start().await?);
@@ -67,10 +70,10 @@ impl Bench {
         for receiver in &receivers {
             receiver.wait_for(rows as u64, PATIENCE).await?;
         }
-        let took = started.elapsed();
+        let (took, cpu) = (started.elapsed(), daemon.cpu()?);
         // Killed: it would wait for the endpoint that hangs.
         drop(daemon);
         load::drop_slot(&self.client, slot).await?;
-        Ok(took)
+        Ok((took, cpu))
     }
 }

@@ -17,8 +17,6 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 const FAILURES_TO_TELL: u32 = 10;
 /// and not before it has failed that long.
 const FAILING_MS: i64 = 10_000;
-/// One that has failed that long when the daemon starts was reported before.
-const TOLD_MS: i64 = 60_000;
 /// An endpoint is not disabled for fewer failures than that in one run of the daemon, however long
 /// they lie apart: it may have been the daemon that was away.
 const FAILURES_TO_DISABLE: u32 = 3;
@@ -79,10 +77,15 @@ impl Health {
         }
     }
 
-    /// It failed when the last dispatcher ended.
-    pub(super) fn failing_since(&mut self, since_ms: Option<i64>, now_ms: i64) {
+    /// It failed when the last dispatcher ended, and that was reported or not.
+    pub(super) fn failing_since(&mut self, since_ms: Option<i64>, told: bool) {
         self.failing_since_ms = since_ms;
-        self.told = since_ms.is_some_and(|since_ms| now_ms - since_ms >= TOLD_MS);
+        self.told = told;
+    }
+
+    /// Whether it was reported that it fails, and not yet that it recovered.
+    pub(super) fn is_told(&self) -> bool {
+        self.told
     }
 
     /// How many requests may be on their way.
@@ -134,7 +137,7 @@ impl Health {
             }
         }
         if result.success {
-            self.recovered(result.own);
+            self.recovered();
             None
         } else if result.failure {
             let opened = matches!(turn, Turn::Opened { .. });
@@ -144,10 +147,12 @@ impl Health {
         }
     }
 
-    fn recovered(&mut self, own: bool) {
+    /// Reported even if what was accepted is about walhook itself: only one that was reported as
+    /// failing is, so these end.
+    fn recovered(&mut self) {
         self.failures = 0;
         let Some(since_ms) = self.failing_since_ms.take() else { return };
-        if std::mem::take(&mut self.told) && !own {
+        if std::mem::take(&mut self.told) {
             tracing::info!(endpoint = &*self.name, "the endpoint accepts events again");
             let endpoint = self.name.to_string();
             self.journal.report(Report::EndpointRecovered { endpoint, since_ms });

@@ -49,6 +49,7 @@ impl Dispatcher {
                     outcomes: known.outcomes,
                     parks: known.parks,
                     attempts: std::mem::take(&mut self.attempts),
+                    failing_told: self.health.is_told(),
                 })
             }
         };
@@ -57,11 +58,12 @@ impl Dispatcher {
         let (journal, endpoint, disable) =
             (self.journal.clone(), self.endpoint, self.disable.clone());
         Box::pin(async move {
-            let settled = journal.settle(settlement).await?;
+            // First, for it may be done twice: should one of the two fail, both are repeated, and a
+            // settlement that was committed must not be.
             if disable.is_some() {
                 journal.set_disabled(endpoint, disable.as_deref()).await?;
             }
-            Ok(settled)
+            journal.settle(settlement).await
         })
     }
 

@@ -50,7 +50,7 @@ impl Dispatcher {
         let host = hosts.of(&options.url);
         let mut health =
             Health::new(Arc::clone(&name), journal.clone(), host, pace, options.disable_after);
-        health.failing_since(state.failing_since_ms, unix_ms(SystemTime::now()));
+        health.failing_since(state.failing_since_ms, state.failing_told);
         if let Some(reason) = &state.disabled {
             tracing::warn!(endpoint = &*name, reason, "the endpoint is disabled");
         }

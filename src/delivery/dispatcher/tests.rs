@@ -17,12 +17,15 @@ use crate::delivery::receiver::{Raw, Received, Receiver, answer, raw_receiver};
 use crate::event::id::TransactionTag;
 use crate::event::{EventBatch, EventFilter, EventId, Lanes};
 use crate::journal::{
-    Append, Checkpoint, EndpointStatus, JournalOptions, JournalReader, JournalWriter, Start,
+    Append, Checkpoint, Chosen, EndpointStatus, JournalOptions, JournalReader, JournalWriter,
+    Start, Wish, give_order,
 };
 use crate::postgres::lsn::Lsn;
 
 mod fates;
+mod health;
 mod replays;
+mod steered;
 
 /// Longer than anything takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -398,6 +401,48 @@ async fn strict_order_holds_everything_and_attempts_survive_a_restart() {
 }
 
 #[tokio::test]
+async fn in_strict_order_dead_letters_that_are_ordered_go_before_all_else() {
+    let (dies, fails) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(true)));
+    let (is_dying, is_failing) = (Arc::clone(&dies), Arc::clone(&fails));
+    let receiver = Receiver::start(move |request| {
+        let fails = match field(request, "n") {
+            3 | 5 => is_dying.load(Atomic::Relaxed),
+            _ => false,
+        };
+        // Once it is ordered, 5 needs another try.
+        let again = field(request, "n") == 5 && is_failing.swap(fails, Atomic::Relaxed);
+        answer(if fails || again { 500 } else { 200 })
+    })
+    .await;
+    let mut bed = Bed::new();
+    bed.append(10, 3);
+    let mut strict = options(receiver.url());
+    strict.ordering = Ordering::Strict;
+    strict.retry = every(10, 0);
+    let running = bed.run(strict.clone()).await;
+    assert_eq!(bed.delivered("crm").await.dead, 2);
+    running.stop(Stop::Drain).await;
+    let tried = receiver.count();
+
+    dies.store(false, Atomic::Relaxed);
+    fails.store(true, Atomic::Relaxed);
+    bed.append(3, 3);
+    let chosen = Chosen::default();
+    let wish = Wish::Retry { endpoint: Some("crm".to_owned()), chosen };
+    give_order(bed.journal.path(), &wish).unwrap();
+    crate::daemon::carry_out_orders(&bed.journal, &["crm".to_owned()]).await.unwrap();
+    strict.retry = every(100, 3);
+    let running = bed.run(strict).await;
+    assert_eq!(bed.delivered("crm").await.dead, 0);
+    running.stop(Stop::Drain).await;
+    let received = &receiver.received()[tried..];
+    let order: Vec<i64> = received.iter().map(|request| field(request, "n")).collect();
+    assert_eq!(order, [3, 5, 5, 11, 12, 13]);
+    let numbers: Vec<_> = received.iter().map(|r| r.header("webhook-sequence")).collect();
+    assert_eq!(numbers, ["3", "5", "5", "11", "12", "13"]);
+}
+
+#[tokio::test]
 async fn without_order_a_failing_event_holds_nothing() {
     let receiver =
         Receiver::start(|request| answer(if field(request, "n") == 1 { 500 } else { 200 })).await;
@@ -432,6 +477,12 @@ async fn only_what_is_wanted_is_sent_and_the_cursor_passes_the_rest() {
 
 #[tokio::test]
 async fn receivers_may_ask_for_time() {
+    asked_for_time(|| "1".to_owned()).await;
+    // In whole seconds, too: at least one of two is left.
+    asked_for_time(|| httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(2))).await;
+}
+
+async fn asked_for_time(after: fn() -> String) {
     let times = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&times);
     let receiver = Receiver::start(move |_| {
@@ -441,7 +492,7 @@ async fn receivers_may_ask_for_time() {
             return answer(200);
         }
         let mut busy = answer(429);
-        busy.headers_mut().insert("retry-after", "1".parse().unwrap());
+        busy.headers_mut().insert("retry-after", after().parse().unwrap());
         busy
     })
     .await;

@@ -18,8 +18,8 @@ pub(super) struct Wanted {
     condition: Option<EventCondition>,
     replay: Option<Again>,
     complained_at: Option<Instant>,
-    /// Events that could not be judged and of which the log does not know.
-    unsaid: u32,
+    /// Events that could not be judged and of which the log does not know: how many, and the last.
+    unsaid: Option<(u32, EventId, ConditionError)>,
 }
 
 /// What is sent once more.
@@ -40,7 +40,7 @@ impl Wanted {
         condition: Option<EventCondition>,
     ) -> Wanted {
         let (endpoint, replay) = (endpoint.to_owned(), None);
-        Wanted { endpoint, filter, condition, replay, complained_at: None, unsaid: 0 }
+        Wanted { endpoint, filter, condition, replay, complained_at: None, unsaid: None }
     }
 
     /// Only some of the events come next, once more, and those that were still to be delivered.
@@ -86,7 +86,7 @@ impl Wanted {
                 None => true,
                 Some(condition) => {
                     let judged = condition.matches(body);
-                    judged.unwrap_or_else(|error| self.doubt(event.id, &error, now))
+                    judged.unwrap_or_else(|error| self.doubt(event.id, error, now))
                 }
             }
     }
@@ -103,20 +103,87 @@ impl Wanted {
     }
 
     /// An event that cannot be judged is not sent, and the log says so now and then.
-    fn doubt(&mut self, id: EventId, error: &ConditionError, now: Instant) -> bool {
-        self.unsaid = self.unsaid.saturating_add(1);
-        if self.complained_at.is_none_or(|at| now >= at + COMPLAIN_EVERY) {
-            tracing::warn!(
-                endpoint = self.endpoint,
-                events = self.unsaid,
-                event = %id,
-                %error,
-                "the condition `when` cannot be judged for some events, which are not sent; this \
-                 is the last of them"
-            );
-            self.complained_at = Some(now);
-            self.unsaid = 0;
-        }
+    fn doubt(&mut self, id: EventId, error: ConditionError, now: Instant) -> bool {
+        let events = self.unsaid.as_ref().map_or(0, |(events, ..)| *events);
+        self.unsaid = Some((events.saturating_add(1), id, error));
+        self.look_around(now);
         false
+    }
+
+    /// Says what is left to be said, when it is time for that.
+    pub(super) fn look_around(&mut self, now: Instant) {
+        if self.complained_at.is_some_and(|at| now < at + COMPLAIN_EVERY) {
+            return;
+        }
+        let Some((events, id, error)) = self.unsaid.take() else { return };
+        tracing::warn!(
+            endpoint = self.endpoint,
+            events,
+            event = %id,
+            %error,
+            "the condition `when` cannot be judged for some events, which are not sent; this is \
+             the last of them"
+        );
+        self.complained_at = Some(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::id::TransactionTag;
+    use crate::event::{EventBatch, Lanes};
+
+    /// What is wanted of these events.
+    fn judge(wanted: &mut Wanted, events: &[(&str, &str)], now: Instant) -> Vec<bool> {
+        let mut batch = EventBatch::default();
+        for (n, (name, body)) in (1..).zip(events) {
+            let id = EventId::new(n, 0, TransactionTag::new("test", 1, 1, 1, 1));
+            let write = |out: &mut Vec<u8>| {
+                out.extend_from_slice(body.as_bytes());
+                Ok::<_, ()>(())
+            };
+            batch.push(id, (*name).into(), Lanes::NONE, 1, write).unwrap();
+        }
+        let judged = (1..).zip(batch.events());
+        judged.map(|(n, event)| wanted.event(Seq(n), event, batch.body(event), now)).collect()
+    }
+
+    const OLD: (&str, &str) = ("person.created", r#"{"data":{"age":41}}"#);
+    const YOUNG: (&str, &str) = ("person.created", r#"{"data":{"age":7}}"#);
+    const AGELESS: (&str, &str) = ("person.created", r#"{"data":{}}"#);
+    const COMPANY: (&str, &str) = ("company.created", r#"{"data":{"age":99}}"#);
+
+    fn wanted() -> Wanted {
+        let filter = EventFilter::new(["person.*"]).unwrap();
+        Wanted::new("crm", filter, Some(EventCondition::new("data.age > 40").unwrap()))
+    }
+
+    #[test]
+    fn name_and_condition_must_both_fit() {
+        let mut wanted = wanted();
+        let judged = judge(&mut wanted, &[OLD, YOUNG, COMPANY], Instant::now());
+        assert_eq!(judged, [true, false, false]);
+        assert!(wanted.unsaid.is_none() && wanted.complained_at.is_none(), "all was judged");
+        assert!(wanted.is_costly() && wanted.name("person.deleted") && !wanted.name("x.deleted"));
+    }
+
+    #[test]
+    fn what_cannot_be_judged_is_not_sent_and_said_now_and_then() {
+        let mut wanted = wanted();
+        let now = Instant::now();
+        let unsaid = |wanted: &Wanted| wanted.unsaid.as_ref().map_or(0, |(events, ..)| *events);
+        assert_eq!(judge(&mut wanted, &[AGELESS], now), [false]);
+        assert_eq!((wanted.complained_at, unsaid(&wanted)), (Some(now), 0), "said at once");
+        let soon = now + COMPLAIN_EVERY / 2;
+        assert_eq!(judge(&mut wanted, &[AGELESS, OLD, AGELESS], soon), [false, true, false]);
+        wanted.look_around(soon);
+        assert_eq!((wanted.complained_at, unsaid(&wanted)), (Some(now), 2), "but not each of them");
+        // The rest is said even if no other one follows.
+        let later = now + COMPLAIN_EVERY;
+        wanted.look_around(later);
+        assert_eq!((wanted.complained_at, unsaid(&wanted)), (Some(later), 0));
+        wanted.look_around(later + COMPLAIN_EVERY);
+        assert_eq!(wanted.complained_at, Some(later), "there is nothing to say");
     }
 }

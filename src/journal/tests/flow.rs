@@ -310,3 +310,48 @@ fn events_are_found_by_id_whatever_order_ids_come_in() {
     check(&journal);
     assert_eq!(block_on(journal.find_event(id_at(6999))).unwrap(), Some(Seq(5500)));
 }
+
+#[test]
+fn what_is_due_in_order_ends_with_the_first_that_is_not() {
+    let fixture = Fixture::new();
+    let (journal, _writer) = fixture.open();
+    append_durably(&journal, 1, 9);
+    let endpoint = block_on(journal.register_endpoint("one", Start::Earliest)).unwrap().endpoint;
+    let (now, later) = (now(), now() + 60_000);
+    let lanes = |seq: i64| Lanes::one(seq % 2);
+    let waiting = |seq: i64, due_at_ms| {
+        let kind = OutcomeKind::Waiting { due_at_ms, attempts: 1, lanes: lanes(seq) };
+        Outcome { seq: Seq(seq), sequence: seq.unsigned_abs(), kind }
+    };
+    let park = |seq: i64| Park {
+        seq: Seq(seq),
+        sequence: seq.unsigned_abs(),
+        attempts: u32::from(seq < 5),
+        lanes: lanes(seq),
+    };
+    let dead = OutcomeKind::Dead { attempts: 2, lanes: lanes(1) };
+    let mut settlement = Settlement::new(endpoint, Seq(9));
+    settlement.outcomes =
+        vec![Outcome { seq: Seq(1), sequence: 1, kind: dead }, waiting(2, now), waiting(3, now)];
+    settlement.parks = vec![park(4), park(5)];
+    // By its own time 8 would be due before those behind 7.
+    settlement.outcomes.extend([waiting(7, later)]);
+    settlement.parks.extend([park(9)]);
+    settlement.outcomes.extend([waiting(8, now)]);
+    block_on(journal.settle(settlement)).unwrap();
+    let due = |until_ms, limit| {
+        let due = block_on(journal.due_in_order(endpoint, until_ms, limit)).unwrap();
+        let found: Vec<_> = due.deliveries.iter().map(|due| (due.seq.0, due.attempts)).collect();
+        (found, due.next_due_ms)
+    };
+    // What is blocked goes with what blocks it; dead ones hold nothing.
+    assert_eq!(due(now, 3), (vec![(2, 1), (3, 1), (4, 1)], Some(now)));
+    assert_eq!(due(now - 1, 100), (vec![], Some(now)));
+    let (found, next) = due(now, 100);
+    // 7 comes behind 3 on its lane, so it is due no sooner than it says itself.
+    assert_eq!(found, [(2, 1), (3, 1), (4, 1), (5, 0)]);
+    assert_eq!(next, Some(later));
+    let (found, next) = due(later, 100);
+    assert_eq!(found.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [2, 3, 4, 5, 7, 8, 9]);
+    assert_eq!(next, None);
+}

@@ -85,6 +85,10 @@ impl<T> Window<T> {
         for key in locked {
             self.wake(key);
         }
+        if self.ordering == Ordering::Strict {
+            // What was parked may be gone without a success: retention took it on its way.
+            self.wake(STRICT);
+        }
         if std::mem::take(&mut self.barrier_leaves) {
             for seq in self.entries.keys().copied().collect::<Vec<_>>() {
                 self.decide(seq);

@@ -114,6 +114,24 @@ fn nothing_is_parked_behind_someone_still_on_the_way() {
 }
 
 #[test]
+fn in_strict_order_what_retention_took_on_its_way_holds_nothing() {
+    let mut window = batching(Ordering::Strict, 1);
+    take(&mut window, 1, Lanes::one(10));
+    take(&mut window, 2, Lanes::one(20));
+    assert_eq!(started(&mut window), [1]);
+    window.finish(Seq(1), waiting(1));
+    window.settle();
+    window.committed(&[(10, 1)], true);
+    assert!(!window.has_parcel());
+    // Retention takes 1 while it is tried again; the journal does not keep it when it fails.
+    window.start_parked();
+    window.finish_parked(listed(1), Lanes::one(10), waiting(2));
+    window.settle();
+    window.committed(&[], false);
+    assert_eq!(started(&mut window), [2]);
+}
+
+#[test]
 fn the_last_parked_one_of_a_lane_gives_way_to_what_is_held() {
     let mut window: Window<Seq> = Window::new(Ordering::Record, SINGLE, from(5, &[(10, 1)], true));
     window.start_parked();

@@ -16,6 +16,8 @@ const HELD: usize = 16;
 struct Journal {
     cursor: Seq,
     in_flight: Vec<Listed>,
+    /// Retention took all up to there.
+    pruned: Seq,
     parked: BTreeMap<Seq, Row>,
     dead: BTreeSet<Seq>,
 }
@@ -31,41 +33,48 @@ impl Journal {
         self.cursor = settling.cursor;
         assert_eq!(settling.sequence, settling.cursor.0.unsigned_abs());
         self.in_flight = settling.in_flight.clone();
+        let gone = |seq: Seq| seq <= self.pruned;
+        let mut touched = BTreeSet::new();
         for outcome in &settling.outcomes {
             assert_eq!(outcome.sequence, outcome.seq.0.unsigned_abs());
             match outcome.kind {
-                OutcomeKind::Succeeded => {
-                    self.parked.remove(&outcome.seq);
-                }
-                OutcomeKind::Waiting { lanes, .. } => {
+                OutcomeKind::Waiting { lanes, .. } if !gone(outcome.seq) => {
+                    touched.extend(lanes.as_slice().to_vec());
                     let row = Row { lanes, blocked: false };
                     self.parked.entry(outcome.seq).or_insert(row);
                 }
-                OutcomeKind::Dead { .. } => {
-                    self.parked.remove(&outcome.seq);
-                    self.dead.insert(outcome.seq);
+                kind => {
+                    if let Some(row) = self.parked.remove(&outcome.seq) {
+                        touched.extend(row.lanes.as_slice().to_vec());
+                    }
+                    if matches!(kind, OutcomeKind::Dead { .. }) {
+                        self.dead.insert(outcome.seq);
+                    }
                 }
             }
         }
-        for park in &settling.parks {
+        for park in settling.parks.iter().filter(|park| !gone(park.seq)) {
             assert_eq!(park.sequence, park.seq.0.unsigned_abs());
+            touched.extend(park.lanes.as_slice().to_vec());
             self.parked.insert(park.seq, Row { lanes: park.lanes, blocked: true });
         }
+        self.promote();
+        assert!(self.in_flight.iter().all(|listed| !self.parked.contains_key(&listed.seq)));
+        let mut counts: HashMap<i64, u32> = touched.into_iter().map(|lane| (lane, 0)).collect();
+        for row in self.parked.values() {
+            for lane in row.lanes.as_slice() {
+                counts.entry(*lane).and_modify(|count| *count += 1);
+            }
+        }
+        counts.into_iter().collect()
+    }
+
+    /// What is blocked by nothing waits from now on.
+    fn promote(&mut self) {
         let first = self.first_of_lanes();
         for (seq, row) in &mut self.parked {
             row.blocked &= !row.lanes.as_slice().iter().all(|lane| first[lane] == *seq);
         }
-        assert!(self.in_flight.iter().all(|listed| !self.parked.contains_key(&listed.seq)));
-        let mut counts: HashMap<i64, u32> = HashMap::new();
-        for lane in (0..LANES).chain([STRICT, Lanes::BARRIER.as_slice()[0]]) {
-            counts.insert(lane, 0);
-        }
-        for row in self.parked.values() {
-            for lane in row.lanes.as_slice() {
-                *counts.entry(*lane).or_default() += 1;
-            }
-        }
-        counts.into_iter().collect()
     }
 
     fn first_of_lanes(&self) -> HashMap<i64, Seq> {
@@ -148,6 +157,8 @@ impl World {
             80..90 => self.settle(),
             90..98 => self.commit(),
             98 if self.rng.random_bool(0.3) => self.crash(),
+            99 if self.rng.random_bool(0.3) => self.prune(),
+            99 => self.look_around(),
             _ => {}
         }
         // After a crash what was on its way is held again.
@@ -227,8 +238,7 @@ impl World {
             for earlier in (1..seq.0).map(Seq).filter(|earlier| !parcel.contains(earlier)) {
                 let theirs = self.keys(earlier);
                 if theirs.as_slice().iter().any(|key| keys.as_slice().contains(key)) {
-                    let done =
-                        self.delivered.contains(&earlier) || self.journal.dead.contains(&earlier);
+                    let done = self.is_done(earlier);
                     assert!(done, "{seq} is sent before {earlier}");
                     self.passed.insert(earlier);
                 }
@@ -307,6 +317,28 @@ impl World {
         }
     }
 
+    /// Retention takes the oldest events, even such as are on their way.
+    fn prune(&mut self) {
+        let by = self.rng.random_range(0..4);
+        let journal = &mut self.journal;
+        journal.pruned = Seq(journal.pruned.0 + by).min(journal.cursor);
+        let pruned = journal.pruned;
+        journal.parked.retain(|&seq, _| seq > pruned);
+        journal.promote();
+    }
+
+    /// Now and then the journal is asked for what is due, whatever is expected.
+    fn look_around(&mut self) {
+        if self.journal.parked.is_empty() && self.active.is_empty() && self.on_the_way.is_none() {
+            self.window.nothing_parked();
+        }
+    }
+
+    fn is_done(&self, seq: Seq) -> bool {
+        let journal = &self.journal;
+        self.delivered.contains(&seq) || journal.dead.contains(&seq) || seq <= journal.pruned
+    }
+
     fn crash(&mut self) {
         if let Some(settling) = self.on_the_way.take()
             && self.rng.random_bool(0.5)
@@ -323,6 +355,8 @@ impl World {
         let (cursor, waits) = (self.journal.cursor, self.journal.waits());
         let beginning = from(cursor.0, &counts, waits);
         self.window = Window::new(self.ordering, limits(self.parcel), beginning);
+        let pruned = self.journal.pruned;
+        self.journal.in_flight.retain(|listed| listed.seq > pruned);
         for listed in self.journal.in_flight.clone() {
             let lanes = self.lanes(listed.seq);
             self.window.restore(listed, lanes, 1, listed.seq);
@@ -332,6 +366,7 @@ impl World {
     /// Everything succeeds from now on: it must come to an end.
     fn drain(&mut self) {
         for _ in 0..100_000 {
+            self.look_around();
             if self.journal.cursor == Seq(60)
                 && self.journal.in_flight.is_empty()
                 && self.journal.parked.is_empty()
@@ -365,10 +400,7 @@ proptest! {
         }
         world.drain();
         for seq in (1..=60).map(Seq) {
-            prop_assert!(
-                world.delivered.contains(&seq) || world.journal.dead.contains(&seq),
-                "{seq} is lost"
-            );
+            prop_assert!(world.is_done(seq), "{seq} is lost");
         }
         prop_assert!(world.window.lanes.is_empty(), "lanes are left over");
         prop_assert_eq!(world.window.held(), 0);
