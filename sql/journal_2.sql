@@ -13,10 +13,23 @@ ALTER TABLE endpoints ADD COLUMN failing_told INTEGER NOT NULL DEFAULT 0;
 
 -- While the cursor is before replay_until, where it was when the replay was ordered, events are sent
 -- once more: those up to replay_last whose names match one of replay_events, a JSON array of
--- patterns, or all where that is empty. They are counted already.
+-- patterns, or all where that is empty. They are counted already. replay_order is the order that
+-- began it, until replay_pending is complete.
 ALTER TABLE endpoints ADD COLUMN replay_until INTEGER;
 ALTER TABLE endpoints ADD COLUMN replay_last INTEGER;
 ALTER TABLE endpoints ADD COLUMN replay_events TEXT;
+ALTER TABLE endpoints ADD COLUMN replay_order INTEGER;
+
+-- Those between the cursor and replay_until that were still to be delivered when the replay was
+-- ordered, with their webhook-sequence. They were taken off deliveries and in_flight, and are sent
+-- when the cursor comes to them, whatever the replay's bounds and patterns are. Rows of their own,
+-- not a list in endpoints, since that row is written with every settlement.
+CREATE TABLE replay_pending (
+    endpoint INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    PRIMARY KEY (endpoint, seq)
+) STRICT, WITHOUT ROWID;
 
 -- The delivery's webhook-sequence; 0 where it has none.
 ALTER TABLE deliveries ADD COLUMN sequence INTEGER NOT NULL DEFAULT 0;

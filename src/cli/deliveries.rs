@@ -46,7 +46,8 @@ const RETRY_HELP: &str = "They go at once, in the order of their records, and be
 
 const REPLAY_HELP: &str = "The endpoint's place in the journal goes back: it gets those of the events that it wants, \
                            delivered or not, in order, before anything new. Each keeps its id, by which a receiver \
-                           knows it, and has no webhook-sequence.\n\
+                           knows it, and has no webhook-sequence. What is still to be delivered comes with them, \
+                           whatever --until and --events say, in its place and with its webhook-sequence.\n\
                            Example: walhook deliveries replay --endpoint crm --since 2025-02-10T15:30:00Z --until 1h\n\
                            Times mean when the change was committed: RFC 3339, without an offset in this machine's \
                            time zone (2025-02-10, 2025-02-10T15:30), or how long ago (90s, 2h, 3d).";

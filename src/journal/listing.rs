@@ -5,16 +5,16 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use crate::event::{EventFilter, EventId};
 
 use super::error::JournalError;
+use super::in_flight;
 use super::model::Seq;
 use super::read::find;
-use super::settle::listed_of;
 use super::status::{ATTEMPT_COLUMNS, AttemptEntry, JournalReader, attempt_entry, count};
 
 const OLDEST: &str = "SELECT id, committed_at_us FROM events ORDER BY seq LIMIT 1";
 const EVENT: &str = "SELECT id, name, committed_at_us, body FROM events WHERE seq = ?1";
 const STANDINGS: &str = "SELECT e.name, e.cursor, e.in_flight, e.replay_until, d.state, \
-    d.attempts, d.sequence, d.due_at_ms, d.died_at_ms FROM endpoints e \
-    LEFT JOIN deliveries d ON d.endpoint = e.endpoint AND d.seq = ?1 ORDER BY e.name";
+    d.attempts, d.sequence, d.due_at_ms, d.died_at_ms, EXISTS (SELECT 1 FROM replay_pending p \
+    WHERE p.endpoint = e.endpoint AND p.seq = ?1) FROM endpoints e LEFT JOIN deliveries d ON d.endpoint = e.endpoint AND d.seq = ?1 ORDER BY e.name";
 
 /// The states a delivery on the list can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -240,9 +240,11 @@ fn standings(db: &Connection, seq: Seq) -> rusqlite::Result<Vec<(String, Standin
     let mut query = db.prepare_cached(STANDINGS)?;
     let rows = query.query_map([seq.0], |row| {
         let (cursor, replay_until): (i64, Option<i64>) = (row.get(1)?, row.get(3)?);
-        let in_flight = listed_of(row.get_ref(2)?.as_str()?).unwrap_or_default();
+        let in_flight = in_flight::read(row.get_ref(2)?.as_str()?).unwrap_or_default();
         let standing = match delivery_row(row, 4)? {
             Some(listed) => Standing::Listed(listed),
+            // A replay takes it in its place.
+            None if row.get(9)? => Standing::Ahead,
             None if seq.0 > cursor.max(replay_until.unwrap_or(cursor)) => Standing::Ahead,
             None if in_flight.iter().any(|listed| listed.seq == seq) => Standing::InFlight,
             None => Standing::Done,

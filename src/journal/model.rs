@@ -146,8 +146,9 @@ pub struct Replay {
     pub last: Seq,
     /// Which of them, by patterns for their names; all where it is empty.
     pub events: Vec<String>,
-    /// Those among them that wait in the journal anyway, ascending.
-    pub parked: Vec<Seq>,
+    /// Those up to `until` that were still to be delivered when the replay was ordered, ascending:
+    /// they are sent in their places, whatever `last` and `events` say.
+    pub pending: Vec<Listed>,
 }
 
 /// What a dispatcher has learnt since its last settlement. Applied whole or not at all.

@@ -5,6 +5,7 @@
 //! steps of one transaction each, so that a million dead letters hold up nobody, and each of them
 //! can be repeated: an order that a crash interrupted is carried out again from its beginning.
 
+pub(super) mod pending;
 mod replay;
 mod step;
 
@@ -55,7 +56,8 @@ pub enum Wish {
         /// Which of them.
         chosen: Chosen,
     },
-    /// An endpoint gets events of the journal once more, before anything new.
+    /// An endpoint gets events of the journal once more, before anything new; with them, in its place,
+    /// all that is still to be delivered from there on.
     Replay {
         /// Its name.
         endpoint: String,
@@ -66,7 +68,7 @@ pub enum Wish {
         /// Patterns for their names; all where it is empty.
         events: Vec<String>,
     },
-    /// A replay under way ends here.
+    /// A replay under way ends here; what it would have brought along waits again.
     StopReplay {
         /// The endpoint's name.
         endpoint: String,

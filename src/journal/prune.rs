@@ -11,6 +11,7 @@ use super::append::Written;
 use super::deliveries::{Deliveries, LaneCounts, lanes_of};
 use super::losses::Lost;
 use super::model::JournalOptions;
+use super::orders::pending;
 
 const OLDEST_SEGMENT: &str =
     "SELECT last_seq, journaled_at_ms FROM segments ORDER BY first_seq LIMIT 1";
@@ -18,7 +19,8 @@ const USED_BYTES: &str = "SELECT (page_count - freelist_count) * page_size \
     FROM pragma_page_count, pragma_freelist_count, pragma_page_size";
 const DELETE_EVENTS: &str = "DELETE FROM events WHERE seq >= ?1 AND seq <= ?2";
 const DELETE_SEGMENTS: &str = "DELETE FROM segments WHERE first_seq < ?1 AND last_seq < ?1";
-// What a replay sends once more was delivered before: it is not lost when it goes.
+// What a replay sends once more was delivered before: it is not lost when it goes, unless it was
+// still to be delivered.
 const ENDPOINTS: &str =
     "SELECT endpoint, max(cursor, coalesce(replay_until, cursor)), name FROM endpoints";
 const NAMES: &str = "SELECT name FROM events WHERE seq >= ?1 AND seq <= ?2 ORDER BY seq";
@@ -184,6 +186,10 @@ fn drop_deliveries(
             }
         }
         deliveries.promote(now_ms)?;
+        for seq in pending::take_up_to(db, endpoint, going.last)? {
+            lost.events += 1;
+            lost.reports += i64::from(going.name(db, seq)?.is_some_and(is_report));
+        }
         if lost.events == 0 {
             continue;
         }

@@ -7,12 +7,11 @@ use crate::event::EventId;
 use super::append::Written;
 use super::deliveries::{Deliveries, LaneCounts, State};
 use super::in_flight;
-pub(super) use super::in_flight::read as listed_of;
 use super::losses::Lost;
 use super::model::{
     AttemptRecord, EndpointId, EndpointState, Listed, OutcomeKind, Seq, Settled, Settlement, Start,
 };
-use super::orders;
+use super::orders::{self, pending};
 use super::status::count;
 
 const FIND_ENDPOINT: &str = "SELECT endpoint, cursor, in_flight, disabled, sequence, \
@@ -31,6 +30,7 @@ const SETTLE_ENDPOINT: &str = "UPDATE endpoints SET cursor = max(cursor, ?2), in
         WHEN ?7 IS NULL OR ?7 < ?8 THEN coalesce(iif(?7 IS NULL, failing_since_ms, NULL), ?8) \
         ELSE NULL END, \
     failing_told = ?11, \
+    replay_last = iif(replay_until <= max(cursor, ?2), NULL, replay_last), \
     replay_events = iif(replay_until <= max(cursor, ?2), NULL, replay_events), \
     replay_until = iif(replay_until <= max(cursor, ?2), NULL, replay_until) \
     WHERE endpoint = ?1";
@@ -91,6 +91,7 @@ pub(super) fn settle(
     if !update_endpoint(db, settlement, dropped)? {
         return Ok(None);
     }
+    pending::passed(db, endpoint, settlement.cursor)?;
     Ok(Some((Settled { promoted, freed_lanes, next_due_ms }, dropped)))
 }
 
@@ -197,6 +198,7 @@ pub(super) enum Unregistered {
 /// SQLite's; the inner one says what is wrong with the row.
 pub(super) fn register(
     db: &Connection,
+    counts: &mut LaneCounts,
     written: &Written,
     name: &str,
     start: Start,
@@ -227,7 +229,7 @@ pub(super) fn register(
             (db.last_insert_rowid(), cursor, "[]".to_owned(), None, 0, (None, false))
         }
     };
-    let Some(mut in_flight) = listed_of(&in_flight) else {
+    let Some(mut in_flight) = in_flight::read(&in_flight) else {
         return Ok(Err(Unregistered::Damaged(format!(
             "endpoint {name} has no readable list of events in flight"
         ))));
@@ -251,6 +253,7 @@ pub(super) fn register(
              journal.max_size"
         );
     }
+    let replay = orders::replay_of(db, counts, endpoint, cursor)?;
     let (mut waiting, mut blocked, mut dead) = (0, 0, 0);
     let mut states = db.prepare_cached(COUNT_STATES)?;
     let mut rows = states.query([endpoint])?;
@@ -265,7 +268,7 @@ pub(super) fn register(
     let mut lanes = db.prepare_cached(COUNT_LANES)?;
     let parked = lanes.query_map([endpoint], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let parked = parked.collect::<rusqlite::Result<_>>()?;
-    let next_due_ms = Deliveries::new(db, &mut LaneCounts::default(), endpoint).next_due_ms()?;
+    let next_due_ms = Deliveries::new(db, counts, endpoint).next_due_ms()?;
     Ok(Ok(EndpointState {
         endpoint: EndpointId(endpoint),
         cursor: Seq(cursor),
@@ -279,7 +282,7 @@ pub(super) fn register(
         disabled,
         failing_since_ms: failing.0,
         failing_told: failing.1,
-        replay: orders::replay_of(db, endpoint, cursor)?,
+        replay,
     }))
 }
 

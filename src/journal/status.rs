@@ -25,7 +25,9 @@ const ENDPOINTS: &str = "SELECT endpoint, name, cursor, \
     (SELECT count(*) FROM deliveries d WHERE d.endpoint = e.endpoint AND died_at_ms NOTNULL), \
     (SELECT count(*) FROM deliveries d WHERE d.endpoint = e.endpoint), \
     (SELECT min(due_at_ms) FROM deliveries d WHERE d.endpoint = e.endpoint AND due_at_ms NOTNULL), \
-    sequence, iif(replay_until > cursor, replay_last, NULL), failing_since_ms \
+    sequence, iif(replay_until > cursor, replay_last, NULL), failing_since_ms, \
+    max(cursor, coalesce(replay_until, cursor)), (SELECT count(*) FROM replay_pending p \
+    WHERE p.endpoint = e.endpoint AND p.seq > max(cursor, coalesce(replay_last, cursor))) \
     FROM endpoints e ORDER BY name";
 /// What [`attempt_entry`] reads, of attempts `a`, their endpoints `e` and events `v`.
 pub(super) const ATTEMPT_COLUMNS: &str = "e.name, a.seq, v.id, v.name, a.attempt, \
@@ -80,7 +82,8 @@ pub struct EndpointStatus {
     /// The last event taken from the stream.
     pub cursor: Seq,
     /// Events still to be delivered, as far as the journal can tell: those beyond the cursor
-    /// (wanted or not, since filters are the dispatcher's), in flight, waiting and blocked.
+    /// (wanted or not, since filters are the dispatcher's; of a replay, those up to its last and
+    /// what was still to be delivered behind it), in flight, waiting and blocked.
     pub backlog: u64,
     /// Taken and neither done nor parked.
     pub in_flight: u64,
@@ -316,10 +319,13 @@ fn endpoint_status(row: &Row<'_>, last_seq: i64) -> rusqlite::Result<EndpointSta
     let in_flight = count(row, 3)?;
     let (waiting, dead, all) = (count(row, 11)?, count(row, 12)?, count(row, 13)?);
     let parked = all.saturating_sub(dead);
+    let replaying: Option<i64> = row.get(16)?;
+    let new = (last_seq - row.get::<_, i64>(18)?).max(0).unsigned_abs();
+    let again = replaying.map_or(0, |last| (last - cursor).max(0).unsigned_abs());
     Ok(EndpointStatus {
         name: row.get(1)?,
         cursor: Seq(cursor),
-        backlog: (last_seq - cursor).max(0).unsigned_abs() + in_flight + parked,
+        backlog: new + again + count(row, 19)? + in_flight + parked,
         in_flight,
         waiting,
         blocked: parked.saturating_sub(waiting),
@@ -328,7 +334,7 @@ fn endpoint_status(row: &Row<'_>, last_seq: i64) -> rusqlite::Result<EndpointSta
         next_due_ms: row.get(14)?,
         disabled: row.get(4)?,
         sequence: count(row, 15)?,
-        replaying: row.get::<_, Option<i64>>(16)?.map(Seq),
+        replaying: replaying.map(Seq),
         failing_since_ms: row.get(17)?,
         succeeded: count(row, 5)?,
         failed: count(row, 6)?,

@@ -251,7 +251,8 @@ impl Writer {
                 Ok(Answer::Settled(settled, lost))
             }
             Command::Register(name, start, _) => {
-                let state = settle::register(&self.db, &self.written, name, *start, now_ms)?;
+                let Writer { db, counts, written, .. } = self;
+                let state = settle::register(db, counts, written, name, *start, now_ms)?;
                 state.map(Answer::Registered).map_err(|why| {
                     Failure::Journal(match why {
                         Unregistered::Damaged(what) => {

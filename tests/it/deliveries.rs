@@ -1,7 +1,6 @@
 //! What an operator does when something was not delivered: look, send it again, go back in time,
 //! switch an endpoint off and on. Commands and daemon are processes of their own.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use crate::harness::{
     Answer, Counters, Daemon, Database, Finished, Receiver, Request, Workspace, eventually, finish,
 };
 
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 /// Two tries, and it is dead.
 const DIES_SOON: &str = "retry = { schedule = ['20ms'], jitter = 0.0 }";
 
@@ -30,7 +29,7 @@ fn workspace(database: &Database, receiver: &Receiver) -> Workspace {
 }
 
 /// Runs a command that is to succeed, and gives what it printed.
-async fn done(workspace: &Workspace, arguments: &[&str]) -> String {
+pub(crate) async fn done(workspace: &Workspace, arguments: &[&str]) -> String {
     let finished = workspace.run(arguments).await;
     finished.assert(0, &[]);
     finished.stdout
@@ -42,7 +41,7 @@ async fn listed(workspace: &Workspace, more: &[&str]) -> Vec<Value> {
     lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-async fn endpoint(workspace: &Workspace, name: &str) -> Value {
+pub(crate) async fn endpoint(workspace: &Workspace, name: &str) -> Value {
     let lines = done(workspace, &["endpoints", "list", "--json"]).await;
     let endpoints = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     endpoints.into_iter().find(|endpoint| endpoint["name"] == name).unwrap()
@@ -210,56 +209,6 @@ async fn what_a_disabled_endpoint_misses_comes_in_order_when_it_is_enabled() {
     load.stop().await;
     let requests = Counters::arrived(&database, &receiver, PATIENCE).await;
     assert!(Counters::verify(&database, &requests).await.is_empty(), "there were repeats");
-    daemon.stop().await;
-}
-
-/// The requests from the first repeat on.
-fn repeated(requests: &[Arc<Request>]) -> &[Arc<Request>] {
-    let mut seen = HashSet::new();
-    let first = requests.iter().position(|request| !seen.insert(request.id().to_owned()));
-    &requests[first.unwrap_or(requests.len())..]
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_replay_goes_on_after_a_kill_under_live_traffic() {
-    let database = Arc::new(Database::create().await);
-    Counters::create_table(&database).await;
-    let (receiver, other) = (Receiver::start().await, Receiver::start().await);
-    let workspace = Workspace::new(&database)
-        .table("public.counter", "counter")
-        .endpoint("main", &receiver.url("/"), "concurrency = 8")
-        .endpoint("other", &other.url("/"), "");
-    let mut daemon = workspace.start(&database).await;
-    let load = Counters::start(&database, 2);
-    load.commits_more(200).await;
-    load.stop().await;
-    // What waits when a replay begins goes on its own schedule: here nothing is to.
-    Counters::arrived(&database, &receiver, PATIENCE).await;
-    let idle = async || {
-        let state = endpoint(&workspace, "main").await;
-        (state["backlog"] == 0).then_some(())
-    };
-    eventually(PATIENCE, "nothing is on its way", idle).await;
-    let replay = ["deliveries", "replay", "--endpoint", "main", "--since", "1h"];
-    assert!(done(&workspace, &replay).await.contains("once more"));
-    let load = Counters::start(&database, 2);
-    receiver.wait_until(PATIENCE, "some of it", |requests| repeated(requests).len() > 20).await;
-    daemon.sigkill().await;
-    receiver.disconnected().await;
-    let daemon = workspace.start(&database).await;
-    load.commits_more(20).await;
-    load.stop().await;
-    let due = Counters::events_due(&database).await;
-    let requests = receiver
-        .wait_until(PATIENCE, "all of it, and what is new", |requests| {
-            Counters::complete(repeated(requests), due)
-        })
-        .await;
-    Counters::verify(&database, repeated(&requests)).await;
-    // The other one notices a kill, and nothing else.
-    let others = Counters::arrived(&database, &other, PATIENCE).await;
-    let repeats = Counters::verify(&database, &others).await;
-    assert!(repeats.len() <= 2 * 32, "{} repeats", repeats.len());
     daemon.stop().await;
 }
 

@@ -21,6 +21,7 @@ mod outage;
 mod publication;
 mod refusals;
 mod rendering;
+mod replays;
 mod replication_client;
 mod reports;
 mod row_filters;

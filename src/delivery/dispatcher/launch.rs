@@ -160,12 +160,19 @@ impl Dispatcher {
             };
             left = left.saturating_sub(if self.wanted.is_costly() { COSTLY } else { 1 });
             let events = batch.events();
-            let wanted = (events.events().get(at))
-                .is_some_and(|event| self.wanted.event(seq, event, events.body(event), now));
+            let pending = self.wanted.pending(seq);
+            let wanted = (events.events().get(at)).is_some_and(|event| match pending {
+                Some(_) => self.wanted.name(&event.name),
+                None => self.wanted.event(seq, event, events.body(event), now),
+            });
             match wanted.then(|| batch.get(seq)).flatten() {
                 Some(event) => {
                     let (lanes, bytes) = (event.lanes, event.body.len());
-                    self.window.take(seq, lanes, bytes, |sequence| Numbered { event, sequence });
+                    let make = |sequence| Numbered { event, sequence };
+                    match pending {
+                        Some(listed) => self.window.take_pending(listed, lanes, bytes, make),
+                        None => self.window.take(seq, lanes, bytes, make),
+                    }
                 }
                 None => self.window.skip(seq),
             }

@@ -43,7 +43,7 @@ impl Dispatcher {
         };
         let mut wanted = Wanted::new(&name, options.filter, options.when);
         if let Some(replay) = &state.replay {
-            wanted.again(replay, &state.in_flight);
+            wanted.again(replay);
         }
         let window = window(&options.batch, options.ordering, &state, &wanted, in_flight);
         let pace = Pace::new(options.rate_limit, slots);

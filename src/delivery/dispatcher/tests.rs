@@ -24,6 +24,7 @@ use crate::postgres::lsn::Lsn;
 
 mod fates;
 mod health;
+mod replays;
 mod steered;
 
 /// Longer than anything takes on a busy machine.

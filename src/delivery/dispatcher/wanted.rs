@@ -1,6 +1,6 @@
 //! Which events of the stream the endpoint gets.
 
-use std::collections::HashSet;
+use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
@@ -23,9 +23,12 @@ pub(super) struct Wanted {
 /// What is sent once more.
 struct Again {
     until: Seq,
+    /// Those after it are passed over.
+    last: Seq,
     events: EventFilter,
-    /// Delivered anyway.
-    except: HashSet<Seq>,
+    /// Still to be delivered when the replay began, ascending, as far as the stream has not come to
+    /// them.
+    pending: VecDeque<Listed>,
 }
 
 impl Wanted {
@@ -38,16 +41,29 @@ impl Wanted {
         Wanted { endpoint, filter, condition, replay, complained_at: None, unsaid: None }
     }
 
-    /// Only some of the events come next, once more, but for those of them on their way or parked.
-    pub(super) fn again(&mut self, replay: &Replay, in_flight: &[Listed]) {
+    /// Only some of the events come next, once more, and those that were still to be delivered.
+    pub(super) fn again(&mut self, replay: &Replay) {
         // Whoever stored the patterns has checked them; by patterns that cannot be read anything is
         // sent rather than nothing.
         let events = match replay.events.as_slice() {
             [] => EventFilter::default(),
             patterns => EventFilter::new(patterns).unwrap_or_default(),
         };
-        let except = in_flight.iter().map(|listed| listed.seq).chain(replay.parked.iter().copied());
-        self.replay = Some(Again { until: replay.until, events, except: except.collect() });
+        let (until, last) = (replay.until, replay.last);
+        let pending = replay.pending.iter().copied().collect();
+        self.replay = Some(Again { until, last, events, pending });
+    }
+
+    /// The place and number of an event that was still to be delivered when the replay began, if it
+    /// is such a one: it was wanted then, so only its name counts now, as for a retry. The stream is
+    /// asked about in order.
+    pub(super) fn pending(&mut self, seq: Seq) -> Option<Listed> {
+        let pending = &mut self.replay.as_mut()?.pending;
+        // Retention took them.
+        while pending.front().is_some_and(|first| first.seq < seq) {
+            pending.pop_front();
+        }
+        if pending.front()?.seq == seq { pending.pop_front() } else { None }
     }
 
     /// Whether events of this name are wanted at all.
@@ -75,9 +91,7 @@ impl Wanted {
 
     fn replayed(&mut self, seq: Seq, name: &str) -> bool {
         match &self.replay {
-            Some(again) if seq <= again.until => {
-                again.events.matches(name) && !again.except.contains(&seq)
-            }
+            Some(again) if seq <= again.until => seq <= again.last && again.events.matches(name),
             Some(_) => {
                 self.replay = None;
                 true

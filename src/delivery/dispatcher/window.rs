@@ -207,6 +207,19 @@ impl<T> Window<T> {
         self.insert(Listed { seq, sequence }, before, lanes, bytes, make(sequence));
     }
 
+    /// Takes an event from the stream that has its number already: it was still to be delivered when
+    /// the replay began that turned the stream back.
+    pub(super) fn take_pending(
+        &mut self,
+        listed: Listed,
+        lanes: Lanes,
+        bytes: usize,
+        make: impl FnOnce(u64) -> T,
+    ) {
+        self.skip(listed.seq);
+        self.insert(listed, self.counted, lanes, bytes, make(listed.sequence));
+    }
+
     /// Gives back an event that was on its way when the last dispatcher ended.
     pub(super) fn restore(&mut self, listed: Listed, lanes: Lanes, bytes: usize, payload: T) {
         if listed.seq > self.taken {

@@ -10,7 +10,7 @@ use super::super::append::Written;
 use super::super::deliveries::{Deliveries, LaneCounts, State, lanes_of};
 use super::super::model::{Listed, Seq};
 use super::super::status::count;
-use super::{Chosen, OrderProgress, OrderStep, Wish, finish, replay};
+use super::{Chosen, OrderProgress, OrderStep, Wish, finish, pending, replay};
 
 const ENDPOINT: &str = "SELECT endpoint, disabled FROM endpoints WHERE name = ?1";
 const DEAD: &str = "SELECT d.seq, d.sequence, d.lane_1, d.lane_2, v.name, v.committed_at_us, v.id \
@@ -33,10 +33,11 @@ const FORGET_ATTEMPTS: &str = "DELETE FROM attempts \
 const FORGET_ENDPOINT: &str = "DELETE FROM endpoints WHERE endpoint = ?1";
 
 /// Rows one step changes.
-const ROWS: i64 = 2_000;
+pub(super) const ROWS: i64 = 2_000;
 
 /// The endpoint of an order.
 pub(super) struct Target<'a> {
+    pub(super) order: i64,
     pub(super) db: &'a Connection,
     pub(super) counts: &'a mut LaneCounts,
     pub(super) written: &'a Written,
@@ -75,7 +76,9 @@ pub(in crate::journal) fn carry_out(
     let result = match found {
         None => Err(Refused::Said(format!("the journal knows no endpoint {name}"))),
         Some((endpoint, disabled)) => {
-            let mut target = Target { db, counts, written, endpoint, name, disabled, now_ms };
+            let order = step.order;
+            let mut target =
+                Target { order, db, counts, written, endpoint, name, disabled, now_ms };
             target.carry_out(&step.wish, &mut progress)
         }
     };
@@ -101,15 +104,9 @@ impl Target<'_> {
             Wish::Retry { chosen, .. } => self.retry(chosen, progress),
             Wish::Discard { chosen, .. } => self.discard(chosen, progress),
             Wish::Replay { since, until, events, .. } => {
-                let sentence = replay::begin(self, *since, *until, events)?;
-                done(progress, sentence);
-                Ok(())
+                replay::begin(self, *since, *until, events, progress)
             }
-            Wish::StopReplay { .. } => {
-                let sentence = replay::stop(self)?;
-                done(progress, sentence);
-                Ok(())
-            }
+            Wish::StopReplay { .. } => replay::stop(self, progress),
             Wish::Enable { .. } => self.enable(progress),
             Wish::Disable { reason, .. } => {
                 self.db.prepare_cached(SET_DISABLED)?.execute(params![self.endpoint, reason])?;
@@ -223,7 +220,10 @@ impl Target<'_> {
         match progress.phase {
             0 if self.db.prepare_cached(FORGET_LANES)?.execute(rows)? == 0 => progress.phase = 1,
             1 => {
-                let deleted = self.db.prepare_cached(FORGET_DELIVERIES)?.execute(rows)?;
+                let mut deleted = self.db.prepare_cached(FORGET_DELIVERIES)?.execute(rows)?;
+                if deleted == 0 {
+                    deleted = pending::forget(self.db, self.endpoint, ROWS)?;
+                }
                 progress.count += deleted as u64;
                 if deleted == 0 {
                     progress.phase = 2;
@@ -258,7 +258,7 @@ impl Target<'_> {
     }
 }
 
-fn done(progress: &mut OrderProgress, sentence: String) {
+pub(super) fn done(progress: &mut OrderProgress, sentence: String) {
     progress.said.push(sentence);
     progress.done = true;
 }

@@ -5,6 +5,7 @@ mod flow;
 mod model;
 mod orders;
 mod refusal;
+mod replays;
 mod reports;
 mod retention;
 

@@ -2,10 +2,10 @@
 
 use super::*;
 
-const BASE_US: i64 = 1_700_000_000_000_000;
+pub(super) const BASE_US: i64 = 1_700_000_000_000_000;
 
 /// Carries out one order for all it concerns, and says what came of it.
-fn carry_out(fixture: &Fixture, journal: &Journal, wish: &Wish) -> OrderResult {
+pub(super) fn carry_out(fixture: &Fixture, journal: &Journal, wish: &Wish) -> OrderResult {
     let id = give_order(&fixture.path(), wish).unwrap();
     assert!(fixture.reader().order(id).unwrap().is_none());
     block_on(async {
@@ -17,33 +17,33 @@ fn carry_out(fixture: &Fixture, journal: &Journal, wish: &Wish) -> OrderResult {
     fixture.reader().order(id).unwrap().unwrap()
 }
 
-fn done(fixture: &Fixture, journal: &Journal, wish: &Wish) -> String {
+pub(super) fn done(fixture: &Fixture, journal: &Journal, wish: &Wish) -> String {
     let result = carry_out(fixture, journal, wish);
     assert!(!result.failed, "{}", result.sentence);
     result.sentence
 }
 
-fn refused(fixture: &Fixture, journal: &Journal, wish: &Wish) -> String {
+pub(super) fn refused(fixture: &Fixture, journal: &Journal, wish: &Wish) -> String {
     let result = carry_out(fixture, journal, wish);
     assert!(result.failed, "{}", result.sentence);
     result.sentence
 }
 
-fn retry(endpoint: &str, chosen: Chosen) -> Wish {
+pub(super) fn retry(endpoint: &str, chosen: Chosen) -> Wish {
     Wish::Retry { endpoint: Some(endpoint.to_owned()), chosen }
 }
 
-fn replay(since: Point, until: Option<Point>) -> Wish {
+pub(super) fn replay(since: Point, until: Option<Point>) -> Wish {
     Wish::Replay { endpoint: "one".to_owned(), since, until, events: Vec::new() }
 }
 
-fn register(journal: &Journal, name: &str) -> EndpointState {
+pub(super) fn register(journal: &Journal, name: &str) -> EndpointState {
     block_on(journal.register_endpoint(name, Start::Earliest)).unwrap()
 }
 
 /// `count` events, of which those of `dead` are so for the endpoint that is returned; events share
 /// `lanes` lanes in turn.
-fn with_dead(journal: &Journal, count: u64, lanes: u64, dead: &[i64]) -> EndpointId {
+pub(super) fn with_dead(journal: &Journal, count: u64, lanes: u64, dead: &[i64]) -> EndpointId {
     append(journal, append_of(1, count, |n| Lanes::one((n % lanes) as i64)));
     journal.make_durable().unwrap();
     let endpoint = register(journal, "one").endpoint;
@@ -60,7 +60,7 @@ fn with_dead(journal: &Journal, count: u64, lanes: u64, dead: &[i64]) -> Endpoin
     endpoint
 }
 
-fn states(fixture: &Fixture) -> Vec<(i64, &'static str, u32)> {
+pub(super) fn states(fixture: &Fixture) -> Vec<(i64, &'static str, u32)> {
     let filter = DeliveryFilter { limit: 100_000, ..DeliveryFilter::default() };
     let (entries, more) = fixture.reader().deliveries(&filter).unwrap();
     assert!(!more);
@@ -150,46 +150,6 @@ fn dead_letters_are_chosen_by_name_time_and_id_and_can_be_forgotten() {
     assert!(wrong.contains("a..b"), "{wrong}");
     let unknown = refused(&fixture, &journal, &retry("two", Chosen::default()));
     assert!(unknown.contains("no endpoint two"), "{unknown}");
-}
-
-#[test]
-fn a_replay_turns_back_and_parks_what_was_on_its_way() {
-    let fixture = Fixture::new();
-    let (journal, _writer) = fixture.open();
-    let endpoint = with_dead(&journal, 10, 10, &[4]);
-    let mut settlement = Settlement::new(endpoint, Seq(10));
-    settlement.in_flight = vec![Listed { seq: Seq(9), sequence: 8 }];
-    settlement.sequence = 9;
-    block_on(journal.settle(settlement)).unwrap();
-
-    let until = Some(Point::Time(BASE_US + 6));
-    let said = done(&fixture, &journal, &replay(Point::Time(BASE_US + 3), until));
-    assert!(
-        said.contains("of 4 events once more") && said.contains(&id_at(3).to_string()),
-        "{said}"
-    );
-    let state = register(&journal, "one");
-    assert_eq!((state.cursor, state.sequence), (Seq(2), 9));
-    assert_eq!(state.in_flight, []);
-    let expected = Replay { until: Seq(10), last: Seq(6), events: vec![], parked: vec![Seq(9)] };
-    assert_eq!(state.replay, Some(expected));
-    assert_eq!(states(&fixture), [(4, "dead", 9), (9, "waiting", 0)]);
-    let again = refused(&fixture, &journal, &replay(Point::Earliest, None));
-    assert!(again.contains("under way") && again.contains("--stop"), "{again}");
-    done(&fixture, &journal, &Wish::StopReplay { endpoint: "one".to_owned() });
-    let state = register(&journal, "one");
-    assert_eq!((state.cursor, state.replay), (Seq(10), None));
-    refused(&fixture, &journal, &Wish::StopReplay { endpoint: "one".to_owned() });
-
-    // When the endpoint has come back to where it was, the replay is over.
-    done(&fixture, &journal, &replay(Point::Event(id_at(10)), None));
-    let replaying = register(&journal, "one").replay.unwrap();
-    assert_eq!((replaying.until, replaying.last), (Seq(10), Seq(10)));
-    let mut settlement = Settlement::new(endpoint, Seq(10));
-    settlement.sequence = 9;
-    block_on(journal.settle(settlement)).unwrap();
-    assert_eq!(register(&journal, "one").replay, None);
-    done(&fixture, &journal, &replay(Point::Earliest, None));
 }
 
 #[test]

@@ -377,3 +377,21 @@ fn a_replay_has_no_numbers_and_keeps_what_was_on_its_way() {
         Seq(10)
     });
 }
+
+#[test]
+fn what_was_still_to_be_delivered_keeps_its_number_in_a_replay() {
+    let beginning = Beginning { sequence: 9, replay_until: Seq(9), ..from(3, &[], false) };
+    let mut window: Window<Seq> = Window::new(Ordering::Record, SINGLE, beginning);
+    let pending = Listed { seq: Seq(5), sequence: 4 };
+    window.take_pending(pending, Lanes::one(10), 1, |sequence| {
+        assert_eq!(sequence, 4);
+        Seq(5)
+    });
+    take(&mut window, 6, Lanes::one(10));
+    assert_eq!(started(&mut window), [5], "6 waits for it");
+    window.finish(Seq(5), Ended::Waiting { due_at_ms: 1, attempts: 1 });
+    let settling = window.settle();
+    assert_eq!((settling.cursor, settling.sequence), (Seq(6), 9));
+    assert_eq!(settling.outcomes[0].sequence, 4);
+    assert_eq!(settling.parks[0].sequence, 0);
+}
