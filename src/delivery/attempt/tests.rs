@@ -111,7 +111,7 @@ async fn every_status_has_its_meaning() {
         (308, None, retry(None), "never followed"),
         (400, Some("5"), retry(None), "400 Bad Request"),
         (401, None, retry(None), "secret"),
-        (410, None, Verdict::Disable { delivered: false }, "enabled again"),
+        (410, None, Verdict::Disable { delivered: false }, "enables it again"),
         (413, None, retry(None), "limit"),
         (429, Some("7"), retry(Some(7)), "429"),
         (500, None, retry(None), "500 Internal Server Error"),
