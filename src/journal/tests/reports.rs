@@ -165,6 +165,7 @@ fn what_retention_takes_is_counted_by_what_was_wanted_and_said_once() {
     let events = || fixture.reader().status().unwrap().events;
     eventually("the changes are gone", || events().first_seq.is_none_or(|first| first.0 > 100));
     // "ops" is behind, too: the reports it loses must not make new ones.
+    eventually("the reports are there", || events().last_seq == Seq(102));
     eventually("the reports are gone", || events().count == 0);
     writer.stop().unwrap();
     assert_eq!(events().last_seq, Seq(102), "one for each that lost changes");
