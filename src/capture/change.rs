@@ -5,7 +5,27 @@ use std::time::Instant;
 
 use crate::postgres::lsn::Lsn;
 use crate::postgres::pgoutput::{OldTuple, TupleData};
-use crate::postgres::relation::Relation;
+use crate::postgres::relation::{Relation, RelationId, TypeKind};
+
+/// How a database's changes are captured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CaptureKind {
+    /// From a replication slot.
+    #[default]
+    Replication,
+    /// From a table that triggers fill.
+    Outbox,
+}
+
+impl CaptureKind {
+    /// As the configuration and events write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CaptureKind::Replication => "replication",
+            CaptureKind::Outbox => "outbox",
+        }
+    }
+}
 
 /// The transaction a change belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +56,10 @@ pub struct Source {
     pub database_oid: u32,
 }
 
-/// Where in the stream a change stands: changes are ordered by it, and no two share one.
+/// Where in the stream a change stands: no two share one. Changes from a slot are ordered by it.
+///
+/// From an outbox, `commit_lsn` holds the row's number there instead: those of one record ascend,
+/// those of several transactions come in whatever order they were committed in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     /// See [`Transaction::commit_lsn`].
@@ -77,13 +100,57 @@ pub enum Change<'a> {
         /// The table.
         relation: &'a Arc<Relation>,
     },
-    /// `pg_logical_emit_message`.
+    /// What a trigger recorded: an insert, update, delete or truncation.
+    Recorded(Recorded<'a>),
+    /// `pg_logical_emit_message`, or `walhook.emit`.
     Message {
         /// Who it is for.
         prefix: &'a [u8],
         /// What it says.
         content: &'a [u8],
     },
+}
+
+/// A change that a trigger recorded. The rows are JSON objects as `row_to_json` writes them: columns
+/// in the table's order, those that are not wanted left out.
+#[derive(Clone, Copy, Debug)]
+pub struct Recorded<'a> {
+    /// What happened.
+    pub kind: RecordedKind,
+    /// The table.
+    pub table: &'a Arc<RecordedTable>,
+    /// The row as it was, of updates and deletes.
+    pub old: Option<&'a str>,
+    /// The row as it is, of inserts and updates.
+    pub new: Option<&'a str>,
+}
+
+/// See [`Recorded`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordedKind {
+    /// A row was inserted.
+    Insert,
+    /// A row was updated.
+    Update,
+    /// A row was deleted.
+    Delete,
+    /// The table was emptied.
+    Truncate,
+}
+
+/// A table as a trigger saw it, completed from the catalog.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecordedTable {
+    /// Its oid: of a partition, that of the partitioned table at the top.
+    pub id: RelationId,
+    /// Its schema when the change was made.
+    pub schema: String,
+    /// Its name when the change was made.
+    pub name: String,
+    /// The columns of its primary key, in the table's order; empty where it has none.
+    pub key: Vec<String>,
+    /// What the catalog says of its columns now, by name; empty for a table that is gone.
+    pub columns: Vec<(String, TypeKind)>,
 }
 
 /// Who takes the changes. Called on capture's own thread, in stream order.

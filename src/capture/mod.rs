@@ -4,6 +4,7 @@
 pub mod change;
 pub mod error;
 pub mod filter;
+pub mod outbox;
 pub mod position;
 pub mod progress;
 mod relations;
@@ -12,10 +13,14 @@ mod session;
 mod timeline;
 mod wait;
 
-pub use change::{Change, ChangeSink, Position, Source, Transaction};
+pub use change::{
+    CaptureKind, Change, ChangeSink, Position, Recorded, RecordedKind, RecordedTable, Source,
+    Transaction,
+};
 pub(crate) use error::REPLACE;
 pub use error::{CaptureError, LeaveOut};
 pub use filter::{RowFilters, TableFilter};
+pub use outbox::{OutboxOptions, run_outbox};
 pub use position::StartPoint;
 pub use progress::Progress;
 pub use replication::{Origin, ReplicationOptions, run_replication};

@@ -21,7 +21,7 @@ use std::path::Path;
 pub use error::ConfigError;
 pub use flags::Flags;
 pub use outline::Outline;
-pub use ready::{Config, DaemonConfig, JournalConfig, Needs, SourceConfig};
+pub use ready::{Config, DaemonConfig, JournalConfig, Needs, OutboxConfig, SourceConfig};
 pub(crate) use secret_file::create as keep_secret;
 pub use secret_file::{read_secret_file, read_secrets_file};
 pub(crate) use suggest::nearest;

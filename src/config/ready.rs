@@ -9,16 +9,18 @@ use super::name::is_slot;
 use super::raw::{RawConfig, RawJournal, RawSource};
 use super::secret_file::read_secret_file;
 use super::table::{self, TableConfig};
-use crate::capture::Origin;
+use crate::capture::{CaptureKind, Origin};
 use crate::delivery::{BreakerOptions, EndpointOptions};
 use crate::postgres::connection::ConnectionOptions;
-use crate::source::SourceOptions;
+use crate::source::{OutboxPolicy, OutboxSpec, SourceOptions};
 
 type Result<T, E = ConfigError> = std::result::Result<T, E>;
 
 /// Where the journal is unless something else is said.
 pub(super) const DEFAULT_JOURNAL: &str = "walhook.db";
 
+/// How many rows may wait in the outbox.
+const OUTBOX_MAX_ROWS: u64 = 10_000_000;
 /// How much log the server may keep for the slot until that is said, unless something else is.
 const LAG_WARNING_BYTES: u64 = 1 << 30;
 
@@ -44,6 +46,10 @@ pub struct Config {
 pub struct SourceConfig {
     /// How to connect.
     pub connection: ConnectionOptions,
+    /// How its changes are captured.
+    pub capture: CaptureKind,
+    /// What concerns capture from an outbox only.
+    pub outbox: OutboxConfig,
     /// The replication slot.
     pub slot: String,
     /// The publication.
@@ -63,6 +69,15 @@ pub struct SourceConfig {
     /// How much log, in bytes, the server may keep for the slot until that is said; none to say
     /// nothing.
     pub lag_warning_bytes: Option<u64>,
+}
+
+/// What concerns capture from an outbox only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboxConfig {
+    /// How often the outbox is looked at while it is empty.
+    pub poll: Duration,
+    /// What the triggers do.
+    pub spec: OutboxSpec,
 }
 
 /// The journal.
@@ -104,6 +119,10 @@ impl SourceConfig {
             tables: tables.iter().map(TableConfig::spec).collect(),
             failover: self.failover,
             create: self.create,
+            outbox: match self.capture {
+                CaptureKind::Replication => None,
+                CaptureKind::Outbox => Some(self.outbox.spec.clone()),
+            },
         }
     }
 }
@@ -152,16 +171,24 @@ fn missing(place: &Place, what: &str, heading: &str, flag: &str) -> ConfigError 
 }
 
 fn build_source(raw: RawSource, whole: &Place, directory: &Path) -> Result<SourceConfig> {
-    if let Some(capture) = &raw.capture {
-        match capture.value.as_str() {
-            "replication" => {}
-            "outbox" => {
-                let message = "is \"outbox\", which is not supported by this version of walhook: write \"replication\"";
-                return Err(ConfigError::at(&capture.place, message));
-            }
-            _ => return Err(not_one_of(capture, &["replication"])),
-        }
-    }
+    let capture = match one_of(&raw.capture, ["replication", "outbox"])? {
+        0 => CaptureKind::Replication,
+        _ => CaptureKind::Outbox,
+    };
+    let outbox = OutboxConfig {
+        poll: match raw.outbox_poll {
+            Some(poll) => within(poll, Duration::from_millis(10), Duration::from_secs(3600))?,
+            None => Duration::from_millis(250),
+        },
+        spec: OutboxSpec {
+            notify: raw.outbox_notify.is_some_and(|notify| notify.value),
+            max_rows: raw.outbox_max_rows.map_or(OUTBOX_MAX_ROWS, |rows| rows.value.into()),
+            policy: match one_of(&raw.outbox_policy, ["block_never", "drop_oldest"])? {
+                0 => OutboxPolicy::BlockNever,
+                _ => OutboxPolicy::DropOldest,
+            },
+        },
+    };
     let url = match (raw.url, raw.url_file) {
         (Some(_), Some(file)) => {
             return Err(ConfigError::at(&file.place, "stands beside `url`: keep one of them"));
@@ -189,6 +216,8 @@ fn build_source(raw: RawSource, whole: &Place, directory: &Path) -> Result<Sourc
     };
     Ok(SourceConfig {
         connection,
+        capture,
+        outbox,
         slot: checked_or(raw.slot, "walhook", |slot| {
             is_slot(slot).then_some(()).ok_or(
                 "which is no name of a slot: use up to 63 lower-case letters, digits and underscores",

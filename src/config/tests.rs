@@ -244,10 +244,9 @@ fn wrong_files_get_one_sentence() {
             "2: `source.publication` is \"\", which is no name of a publication: use 1 to 63 bytes",
         ),
         (
-            source("capture = \"outbox\""),
-            "2: `source.capture` is \"outbox\", which is not supported by this version of walhook: write \"replication\"",
+            source("capture = \"x\""),
+            "2: `source.capture` is \"x\": write \"replication\" or \"outbox\"",
         ),
-        (source("capture = \"x\""), "2: `source.capture` is \"x\": write \"replication\""),
         (source("failover = 1"), "2: `source.failover` is the number 1: write true or false"),
         (
             source("origin = \"local\""),

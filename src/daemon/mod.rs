@@ -27,7 +27,8 @@ pub use orders::carry_out_orders;
 pub use watch::Reload;
 
 use crate::capture::{
-    CaptureError, Progress, ReplicationOptions, Source, StartPoint, run_replication,
+    CaptureError, CaptureKind, OutboxOptions, Progress, ReplicationOptions, Source, StartPoint,
+    run_outbox, run_replication,
 };
 use crate::config::{Config, JournalConfig, SourceConfig};
 use crate::delivery::{EndpointOptions, Hosts};
@@ -235,11 +236,18 @@ fn start_capture(
         origin: source.origin,
         accept_gap,
     };
+    let outbox = OutboxOptions {
+        connection: source.connection.clone(),
+        poll: source.outbox.poll,
+        notify: source.outbox.spec.notify,
+    };
     let rules = RulesParts {
         tables: Arc::clone(tables),
+        capture: source.capture,
         int8_as_string: source.int8_as_string,
         replace_invalid_utf8: source.replace_invalid_utf8,
     };
+    let capture = source.capture;
     let start = start_point(journal);
     let mut sink = JournalSink::new(journal.clone(), source.slot.clone(), rules);
     let progress = Arc::new(Progress::default());
@@ -249,7 +257,12 @@ fn start_capture(
     thread::Builder::new()
         .name("capture".to_owned())
         .spawn(move || {
-            let result = run_replication(&replication, start, &mut sink, &shared, &runtime);
+            let result = match capture {
+                CaptureKind::Replication => {
+                    run_replication(&replication, start, &mut sink, &shared, &runtime)
+                }
+                CaptureKind::Outbox => run_outbox(&outbox, &mut sink, &shared, &runtime),
+            };
             // Nobody waits any more when the daemon leaves at once.
             let _ = done.send(result);
         })

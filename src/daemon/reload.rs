@@ -11,6 +11,8 @@ impl Fixed {
         let source = &config.source;
         let mut parts = vec![
             ("source.url".to_owned(), format!("{:?}", source.connection)),
+            ("source.capture".to_owned(), source.capture.as_str().to_owned()),
+            ("source.outbox".to_owned(), format!("{:?}", source.outbox)),
             ("source.slot".to_owned(), source.slot.clone()),
             ("source.publication".to_owned(), source.publication.clone()),
             ("source.failover".to_owned(), source.failover.to_string()),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::capture::{Change, ChangeSink, Position, Source, Transaction};
+use crate::capture::{CaptureKind, Change, ChangeSink, Position, Source, Transaction};
 use crate::event::{EventBatch, EventRules, Report, RulesOptions};
 use crate::journal::{Append, Checkpoint, Journal, SourceIdentity};
 use crate::postgres::lsn::Lsn;
@@ -24,6 +24,7 @@ const ROOM_STEP: Duration = Duration::from_secs(1);
 /// What the rules need besides the source's identity, which only the connection tells.
 pub(super) struct RulesParts {
     pub(super) tables: Arc<Tables>,
+    pub(super) capture: CaptureKind,
     pub(super) int8_as_string: bool,
     pub(super) replace_invalid_utf8: bool,
 }
@@ -85,7 +86,7 @@ impl JournalSink {
             system_identifier: source.system_identifier,
             database_oid: source.database_oid,
             database: source.database.clone(),
-            capture: "replication",
+            capture: self.parts.capture.as_str(),
             tables: self.parts.tables.rules(),
             int8_as_string: self.parts.int8_as_string,
             replace_invalid_utf8: self.parts.replace_invalid_utf8,
@@ -214,7 +215,12 @@ mod tests {
 
     fn sink(journal: &Journal) -> JournalSink {
         let tables = Arc::new(Tables::new(Vec::new()));
-        let parts = RulesParts { tables, int8_as_string: false, replace_invalid_utf8: false };
+        let parts = RulesParts {
+            tables,
+            capture: CaptureKind::Replication,
+            int8_as_string: false,
+            replace_invalid_utf8: false,
+        };
         JournalSink::new(journal.clone(), "walhook".to_owned(), parts)
     }
 

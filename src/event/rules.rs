@@ -1,6 +1,7 @@
 //! From a change to its event.
 
 mod error;
+mod recorded;
 mod row;
 mod table;
 #[cfg(test)]
@@ -112,6 +113,9 @@ impl EventRules {
             | Change::Update { relation, .. }
             | Change::Delete { relation, .. }
             | Change::Truncate { relation } => relation,
+            Change::Recorded(ref recorded) => {
+                return self.recorded(transaction, position, recorded, batch);
+            }
             Change::Message { prefix, content } => {
                 if prefix == self.message_prefix.as_bytes() {
                     self.message(transaction, position, content, batch);

@@ -44,6 +44,29 @@ pub struct SourceOptions {
     pub failover: bool,
     /// Whether the daemon may create what is missing, so that `check` need not call it an error.
     pub create: bool,
+    /// Follow by triggers that fill an outbox, not by publication and slot.
+    pub outbox: Option<OutboxSpec>,
+}
+
+/// How triggers fill the outbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboxSpec {
+    /// Whether they notify, so that a change is seen before the next look.
+    pub notify: bool,
+    /// How many rows may wait.
+    pub max_rows: u64,
+    /// What happens when more than that wait.
+    pub policy: OutboxPolicy,
+}
+
+/// What happens when too many rows wait in the outbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OutboxPolicy {
+    /// It grows on, and that is said.
+    #[default]
+    BlockNever,
+    /// The oldest are dropped; that is counted and said.
+    DropOldest,
 }
 
 impl SourceOptions {

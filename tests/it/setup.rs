@@ -14,6 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Options for tables in `public`, with names of the database's own: slots are the cluster's.
 pub(crate) fn options(database: &Database, tables: &[&str]) -> SourceOptions {
     SourceOptions {
+        outbox: None,
         slot: format!("{}_slot", database.name()),
         publication: "wal\"hook's\nü".to_owned(),
         tables: tables.iter().map(|name| TableSpec::exact("public", *name)).collect(),

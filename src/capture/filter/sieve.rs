@@ -93,7 +93,9 @@ impl<'a> Sieve<'a> {
             Change::Insert { relation, .. }
             | Change::Update { relation, .. }
             | Change::Delete { relation, .. } => *relation,
-            Change::Truncate { .. } | Change::Message { .. } => return Ok(Some(change)),
+            Change::Truncate { .. } | Change::Recorded(_) | Change::Message { .. } => {
+                return Ok(Some(change));
+            }
         };
         let Sieve { filters, server, tables, completed, .. } = self;
         let table = known(tables, filters, relation);
@@ -127,7 +129,9 @@ impl<'a> Sieve<'a> {
                     (Verdict::AsItIs | Verdict::Delete, _) => Some(change),
                 })
             }
-            Change::Truncate { .. } | Change::Message { .. } => Ok(Some(change)),
+            Change::Truncate { .. } | Change::Recorded(_) | Change::Message { .. } => {
+                Ok(Some(change))
+            }
         }
     }
 }

@@ -152,6 +152,7 @@ fn shown(change: &Change<'_>) -> String {
         }
         Change::Delete { relation, old } => format!("delete {} {}", relation.name, old_row(old)),
         Change::Truncate { relation } => format!("truncate {}", relation.name),
+        Change::Recorded(recorded) => format!("recorded {recorded:?}"),
         Change::Message { content, .. } => format!("message {}", String::from_utf8_lossy(content)),
     }
 }

@@ -73,6 +73,7 @@ async fn a_failover_slot_survives_its_primary() {
 
 fn walhook_options(pair: &Pair) -> walhook::source::SourceOptions {
     walhook::source::SourceOptions {
+        outbox: None,
         slot: pair.slot().to_owned(),
         publication: pair.slot().to_owned(),
         tables: vec![walhook::source::TableSpec::exact("public", "person")],
