@@ -8,8 +8,12 @@ use tokio_postgres::Client;
 
 use super::PATIENCE;
 use super::story::{Story, summary};
-use crate::harness::{Database, Receiver, Workspace, eventually, position_of};
+use crate::harness::{
+    Capture, Database, Receiver, Workspace, eventually, position_of, under_both_captures,
+};
 use crate::refusals::Fixture;
+
+under_both_captures!(hazard_5_ids_are_unique_and_the_same_on_every_replay);
 
 /// Whether the server takes everything up to this place as read by the slot's reader.
 async fn is_confirmed(client: &Client, slot: &str, lsn: &str) -> bool {
@@ -66,9 +70,8 @@ async fn hazard_1_what_is_confirmed_is_journaled_and_does_not_come_again() {
 }
 
 /// Every way to write many rows at once: rows that share log positions.
-#[tokio::test(flavor = "multi_thread")]
-async fn hazard_5_ids_are_unique_and_the_same_on_every_replay() {
-    let database = Database::create().await;
+async fn hazard_5_ids_are_unique_and_the_same_on_every_replay(capture: Capture) {
+    let database = capture.database().await;
     database
         .execute(
             "create table person (id int primary key, name text);
