@@ -18,6 +18,7 @@ mod hazards;
 mod hostile;
 mod origins;
 mod outage;
+mod outbox;
 mod publication;
 mod refusals;
 mod rendering;
