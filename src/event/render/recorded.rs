@@ -32,6 +32,12 @@ fn write(out: &mut Vec<u8>, kind: &TypeKind, json: &str, options: RenderOptions,
     let written = match kind {
         TypeKind::Int8 if options.int8_as_string => integer(out, json),
         TypeKind::Number => float(out, json),
+        // Recorded as text, since row_to_json makes something of its own of what is inside.
+        TypeKind::Array { .. } | TypeKind::Vector(_) | TypeKind::Composite(_)
+            if json.starts_with('"') =>
+        {
+            super::value(out, kind, unquoted(json).as_bytes(), options).ok()
+        }
         TypeKind::Array { .. } | TypeKind::Vector(_) | TypeKind::Composite(_)
             if depth < MAX_DEPTH && has_numbers(kind, options) =>
         {
@@ -146,7 +152,7 @@ fn composite(
 /// The text that the type's output function writes of a value; nothing for null.
 ///
 /// Not of all values: of an array, a composite or a vector it is the JSON, whose text has other
-/// quotes and bounds; a `null` of jsonb is taken for no value; and the spaces around a value of json
+/// quotes and bounds, unless it was recorded as text; a `null` of jsonb is taken for no value; and the spaces around a value of json
 /// are gone. Of a type that the catalog does not know any more, a timestamp keeps its `T`.
 pub(in crate::event) fn text<'a>(kind: &TypeKind, json: &'a str) -> Option<Cow<'a, str>> {
     let text = match (kind, json) {

@@ -273,6 +273,10 @@ fn numbers_are_written_as_the_log_has_them_written() {
         ),
         (pair(TypeKind::Number), r#"{"gone":1e3,"n":1e+2}"#, r#"{"gone":1e3,"n":100}"#, None),
         (TypeKind::Vector(Arc::new(TypeKind::Number)), "[1,2]", "[1,2]", None),
+        // Recorded as text.
+        (array(TypeKind::Int8), r#""{1,NULL}""#, "[1,null]", Some(r#"["1",null]"#)),
+        (array(TypeKind::Text), r#""{\"a\\\"b\"}""#, r#"["a\"b"]"#, None),
+        (pair(TypeKind::Text), r#""(\",\",1)""#, r#"{"a \"b\"":",","n":"1"}"#, None),
         // The catalog is ahead of the row.
         (TypeKind::Int8, "\"text\"", "\"text\"", None),
         (array(TypeKind::Int8), "7", "7", None),
@@ -432,9 +436,9 @@ fn what_is_no_row_is_an_error_that_names_the_table_and_not_the_row() {
 /// None of these comes from a server; what goes out is JSON all the same.
 #[test]
 fn strange_rows_make_well_formed_events() {
-    let deep = format!(r#"{{"id":{}1{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+    let deep = format!(r#"{{"id":{}1{}}}"#, "[".repeat(20_000), "]".repeat(20_000));
     let huge = format!(r#"{{"id":{}e{}}}"#, "9".repeat(100_000), "9".repeat(100_000));
-    let many: Vec<String> = (0..5_000).map(|n| format!(r#""c{n}":1e+{n}"#)).collect();
+    let many: Vec<String> = (0..500).map(|n| format!(r#""c{n}":1e+{n}"#)).collect();
     let many = format!("{{{}}}", many.join(","));
     let array = TypeKind::Array { element: Arc::new(TypeKind::Int8), delimiter: b',' };
     for kind in [TypeKind::Int8, TypeKind::Number, TypeKind::TimestampTz, TypeKind::Json, array] {
