@@ -5,6 +5,7 @@ mod every_type;
 mod moving;
 mod outbox;
 mod pools;
+mod recorded;
 mod replication;
 mod same;
 mod types;

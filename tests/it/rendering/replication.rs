@@ -22,9 +22,21 @@ pub(super) async fn follow(client: &Client) {
 
 /// The events of everything the slot has.
 pub(super) async fn events(client: &Client, rules: &mut EventRules) -> EventBatch {
+    let mut batch = EventBatch::default();
+    each_change(client, |transaction, position, change| {
+        rules.apply(transaction, position, change, &mut batch).unwrap();
+    })
+    .await;
+    batch
+}
+
+/// Everything the slot has, through the decoder.
+pub(super) async fn each_change(
+    client: &Client,
+    mut take: impl FnMut(&Transaction, Position, &Change<'_>),
+) {
     let changes = "select lsn::text, data from pg_logical_slot_get_binary_changes(current_database(), null, null, \
                    'proto_version', '1', 'publication_names', 'p', 'messages', 'true')";
-    let mut batch = EventBatch::default();
     let mut types = TypeCache::default();
     let mut relations: HashMap<RelationId, Arc<Relation>> = HashMap::new();
     let mut transaction =
@@ -60,8 +72,7 @@ pub(super) async fn events(client: &Client, rules: &mut EventRules) -> EventBatc
             _ => continue,
         };
         let position = Position { commit_lsn: transaction.commit_lsn, ordinal };
-        rules.apply(&transaction, position, &change, &mut batch).unwrap();
+        take(&transaction, position, &change);
         ordinal += 1;
     }
-    batch
 }
