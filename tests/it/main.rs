@@ -19,6 +19,7 @@ mod hostile;
 mod origins;
 mod outage;
 mod outbox;
+mod outbox_drain;
 mod publication;
 mod refusals;
 mod rendering;

@@ -31,11 +31,13 @@ pub(super) async fn events(database: &Database, rules: EventRules) -> EventBatch
         connection: database.url().parse().unwrap(),
         poll: Duration::from_millis(20),
         notify: false,
+        replace_invalid_utf8: false,
     };
     let progress = Arc::new(Progress::default());
     let (shared, runtime) = (Arc::clone(&progress), tokio::runtime::Handle::current());
     let mut sink = sink;
-    let thread = std::thread::spawn(move || run_outbox(&options, &mut sink, &shared, &runtime));
+    let thread =
+        std::thread::spawn(move || run_outbox(&options, None, &mut sink, &shared, &runtime));
     eventually(PATIENCE, "everything is taken", async || {
         assert!(!thread.is_finished(), "capture has ended");
         ended.lock().unwrap().then_some(())
