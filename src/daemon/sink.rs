@@ -56,6 +56,8 @@ pub(super) struct JournalSink {
     resume_lsn: Lsn,
     /// Whether the position moved since the journal was told.
     moved: bool,
+    /// Changes that could not be told.
+    left_out: u64,
     quiet_checkpoint_due: Instant,
 }
 
@@ -84,6 +86,7 @@ impl JournalSink {
             position: checkpoint.as_ref().map(|stored| stored.position).unwrap_or_default(),
             resume_lsn: checkpoint.as_ref().map(|stored| stored.resume_lsn).unwrap_or_default(),
             moved: false,
+            left_out: 0,
             quiet_checkpoint_due: Instant::now(),
         }
     }
@@ -98,6 +101,21 @@ impl JournalSink {
         self.generation = self.parts.tables.generation();
         if let Some(rules) = &mut self.rules {
             rules.set_tables(self.parts.tables.rules());
+        }
+    }
+
+    /// Goes on without a change that can never be an event: stopping at it would hold up all others
+    /// until somebody comes who can only delete it.
+    fn leave_out(&mut self, position: Position, error: &crate::event::RuleError) {
+        self.left_out += 1;
+        // Not each one: what is wrong with one row is likely to be wrong with many.
+        if self.left_out.is_power_of_two() {
+            let reason = format!(
+                "change {} of the outbox makes no event, the {}. since walhook started: {error}",
+                position.commit_lsn.0, self.left_out
+            );
+            tracing::error!("{reason}");
+            self.journal.report(Report::Gap { endpoint: None, events: Some(1), reason });
         }
     }
 
@@ -184,9 +202,11 @@ impl ChangeSink for JournalSink {
         let Some(rules) = self.rules.as_mut() else {
             return Err(DaemonError::internal("a change came before its source was known"));
         };
-        rules
-            .apply(transaction, position, change, &mut self.batch)
-            .map_err(|error| DaemonError::rule(error, transaction, &self.slot))?;
+        match rules.apply(transaction, position, change, &mut self.batch) {
+            Ok(()) => {}
+            Err(error) if error.is_of_one_change() => self.leave_out(position, &error),
+            Err(error) => return Err(DaemonError::rule(error, transaction, &self.slot)),
+        }
         self.position = position;
         self.moved = true;
         Ok(())
@@ -277,6 +297,7 @@ impl ChangeSink for JournalSink {
 
 #[cfg(test)]
 mod tests {
+    use crate::capture::{Recorded, RecordedKind, RecordedTable};
     use crate::journal::JournalOptions;
 
     use super::*;
@@ -290,6 +311,38 @@ mod tests {
         let parts = RulesParts { tables, int8_as_string: false, replace_invalid_utf8: false };
         let slot = "walhook".to_owned();
         JournalSink::new(journal.clone(), CaptureKind::Replication, slot, parts)
+    }
+
+    #[test]
+    fn a_change_that_was_recorded_badly_holds_up_no_other() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let options = JournalOptions::new(directory.path().join("walhook.db"));
+        let (journal, writer) = Journal::open(options).unwrap();
+        let mut sink = sink(&journal);
+        let pattern = crate::postgres::TablePattern::exact("public", "people");
+        let rule = crate::event::TableRule::new(pattern, None);
+        let table = crate::config::TableConfig { rule, filter: None, whole: false };
+        sink.parts.tables = Arc::new(Tables::new(vec![table]));
+        sink.parts.capture = CaptureKind::Outbox;
+        sink.connected(&source(1), None, Lsn(10)).unwrap();
+        let table = Arc::new(RecordedTable {
+            id: crate::postgres::relation::RelationId(1),
+            schema: "public".to_owned(),
+            name: "people".to_owned(),
+            key: Vec::new(),
+            columns: Vec::new(),
+        });
+        let transaction =
+            Transaction { commit_lsn: Lsn(1), committed_at_us: 0, xid: 1, row_lsn: Lsn(1) };
+        for (number, new) in [(1, "[]"), (2, r#"{"id":1}"#), (3, "{"), (4, r#"{"id":2}"#)] {
+            let kind = RecordedKind::Insert;
+            let recorded = Recorded { kind, table: &table, old: None, new: Some(new) };
+            let position = Position { commit_lsn: Lsn(number), ordinal: 0 };
+            sink.change(&transaction, position, &Change::Recorded(recorded)).unwrap();
+            assert_eq!(sink.position, position);
+        }
+        assert_eq!((sink.batch.len(), sink.left_out), (2, 2));
+        writer.stop().unwrap();
     }
 
     #[test]

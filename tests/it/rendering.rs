@@ -4,6 +4,7 @@
 mod every_type;
 mod moving;
 mod pools;
+mod recorded;
 mod types;
 
 use std::collections::HashMap;
@@ -49,9 +50,18 @@ async fn envelopes_with(client: &Client, int8_as_string: bool) -> Vec<Value> {
         replace_invalid_utf8: false,
         message_prefix: "walhook".into(),
     });
+    let mut batch = EventBatch::default();
+    each_change(client, |transaction, position, change| {
+        rules.apply(transaction, position, change, &mut batch).unwrap();
+    })
+    .await;
+    batch.events().iter().map(|event| serde_json::from_slice(batch.body(event)).unwrap()).collect()
+}
+
+/// Everything a slot has, through the decoder.
+async fn each_change(client: &Client, mut take: impl FnMut(&Transaction, Position, &Change<'_>)) {
     let changes = "select lsn::text, data from pg_logical_slot_get_binary_changes(current_database(), null, null, \
                    'proto_version', '1', 'publication_names', 'p', 'messages', 'true')";
-    let mut batch = EventBatch::default();
     let mut types = TypeCache::default();
     let mut relations: HashMap<RelationId, Arc<Relation>> = HashMap::new();
     let mut transaction =
@@ -87,10 +97,9 @@ async fn envelopes_with(client: &Client, int8_as_string: bool) -> Vec<Value> {
             _ => continue,
         };
         let position = Position { commit_lsn: transaction.commit_lsn, ordinal };
-        rules.apply(&transaction, position, &change, &mut batch).unwrap();
+        take(&transaction, position, &change);
         ordinal += 1;
     }
-    batch.events().iter().map(|event| serde_json::from_slice(batch.body(event)).unwrap()).collect()
 }
 
 async fn all(client: &Client, sql: &str) -> Vec<Value> {
