@@ -71,6 +71,8 @@ pub enum Refusal {
     },
     /// There was an outbox, and is none any more.
     OutboxMissing,
+    /// The same, where the changes were to come from a slot from then on.
+    OutboxLeft,
     /// A row of the outbox holds text that is not UTF-8.
     UnreadableRow {
         /// Its number.
@@ -122,7 +124,10 @@ impl Refusal {
     pub(super) fn can_be_accepted(&self) -> bool {
         matches!(
             self,
-            Refusal::Gap { .. } | Refusal::AheadOfServer { .. } | Refusal::OtherTimeline { .. }
+            Refusal::Gap { .. }
+                | Refusal::AheadOfServer { .. }
+                | Refusal::OtherTimeline { .. }
+                | Refusal::OutboxLeft
         )
     }
 }
@@ -197,6 +202,12 @@ impl fmt::Display for Refusal {
                 "the outbox (table walhook.outbox) does not exist any more, so changes made since \
                  it was dropped are lost; create it again with `walhook setup`, then start again",
             ),
+            Refusal::OutboxLeft => write!(
+                f,
+                "the journal's events come from an outbox (table walhook.outbox) that does not \
+                 exist any more: what it may still have held is lost, and so is what was changed \
+                 between its end and the slot's beginning; {ACCEPT}"
+            ),
             Refusal::UnreadableRow { id } => write!(
                 f,
                 "row {id} of the outbox holds text that is not UTF-8; {REPLACE}, or, to go on \
@@ -260,6 +271,10 @@ pub(super) enum Kind {
         slot: String,
     },
     NoOutbox,
+    Switched {
+        lsn: Lsn,
+    },
+    NotSwitched,
     TooOld {
         version: u32,
     },
@@ -309,6 +324,16 @@ impl CaptureError {
         CaptureError(Kind::NoOutbox)
     }
 
+    /// The triggers that fill the outbox gave way to logical replication at `lsn`.
+    pub(super) fn switched(lsn: Lsn) -> CaptureError {
+        CaptureError(Kind::Switched { lsn })
+    }
+
+    /// Or they did not, though that is what was to be followed.
+    pub(super) fn not_switched() -> CaptureError {
+        CaptureError(Kind::NotSwitched)
+    }
+
     /// A row of the outbox that only another version can read. It stays, and so does what is behind
     /// it.
     pub(super) fn unknown_op(op: u8, id: i64) -> CaptureError {
@@ -351,13 +376,23 @@ impl CaptureError {
         matches!(self.0, Kind::Refused(_))
     }
 
+    /// Whether there is no outbox any more to take the rest from.
+    pub(super) fn is_outbox_left(&self) -> bool {
+        matches!(self.0, Kind::Refused(Refusal::OutboxLeft))
+    }
+
     /// Whether the configuration does not fit the database: there is neither a slot nor a stored
     /// position, as `walhook setup` was never run, the slot is another kind of slot, or the server
     /// is too old.
     pub fn is_configuration(&self) -> bool {
         matches!(
             self.0,
-            Kind::NotSetUp { .. } | Kind::NoOutbox | Kind::UnfitSlot { .. } | Kind::TooOld { .. }
+            Kind::NotSetUp { .. }
+                | Kind::NoOutbox
+                | Kind::Switched { .. }
+                | Kind::NotSwitched
+                | Kind::UnfitSlot { .. }
+                | Kind::TooOld { .. }
         )
     }
 
@@ -422,6 +457,17 @@ impl fmt::Display for CaptureError {
                 "the outbox (table walhook.outbox) does not exist yet; create it and its triggers \
                  with `walhook setup` (`--dry-run` shows the SQL), or set source.create = true to \
                  let `walhook run` do it",
+            ),
+            Kind::Switched { lsn } => write!(
+                f,
+                "the triggers that fill the outbox gave way to logical replication at {lsn}: set \
+                 source.capture = \"replication\" (what is left in the outbox is sent then, too), or \
+                 run `walhook setup` to have triggers again"
+            ),
+            Kind::NotSwitched => f.write_str(
+                "the journal's events come from the outbox, and triggers still fill it: run \
+                 `walhook setup` with source.capture = \"replication\", which goes over to logical \
+                 replication, or set source.capture = \"outbox\" again",
             ),
             Kind::TooOld { version } => write!(
                 f,

@@ -20,7 +20,7 @@ pub use change::{
 pub(crate) use error::REPLACE;
 pub use error::{CaptureError, LeaveOut};
 pub use filter::{RowFilters, TableFilter};
-pub use outbox::{OutboxOptions, OutboxStart, run_outbox};
+pub use outbox::{OutboxOptions, OutboxStart, Switched, drain_switched, run_outbox};
 pub use position::StartPoint;
 pub use progress::Progress;
 pub use replication::{Origin, ReplicationOptions, run_replication};

@@ -8,6 +8,7 @@
 
 mod queue;
 mod row;
+mod switch;
 mod tables;
 
 use std::borrow::Cow;
@@ -29,6 +30,8 @@ use super::error::{CaptureError, Refusal};
 use super::position::StartPoint;
 use super::progress::Progress;
 use super::wait::{Delay, LONGEST_DELAY, ask, settle, sleep_unless_stopped, unless_stopped};
+
+pub use switch::{Switched, drain_switched};
 
 use queue::{BATCH_ROWS, Batch, Queue};
 use row::Entry;
@@ -77,24 +80,7 @@ pub fn run_outbox<S: ChangeSink>(
     progress: &Progress,
     runtime: &Handle,
 ) -> Result<(), CaptureError> {
-    let (point, taken) =
-        start.map_or((None, Vec::new()), |OutboxStart { point, taken }| (Some(point), taken));
-    let mut drainer = Drainer {
-        options,
-        sink,
-        progress,
-        runtime,
-        position: point.as_ref().and_then(|point| point.position),
-        batch: point.as_ref().map_or(Lsn::ZERO, |point| point.resume_lsn),
-        source: point.map(|point| point.source),
-        taken,
-        open: false,
-        tables: Tables::default(),
-        failures: 0,
-        worked: false,
-        got_on: false,
-    };
-    let result = drainer.follow_on();
+    let result = Drainer::new(options, start, sink, progress, runtime).follow_on();
     settle(sink);
     result
 }
@@ -115,6 +101,9 @@ struct Drainer<'a, S: ChangeSink> {
     /// Whether some of these were not counted as a batch yet.
     open: bool,
     tables: Tables,
+    /// Whether this is the rest of an outbox that is not filled any more, and where that ended.
+    rest: bool,
+    switched_lsn: Option<Lsn>,
     /// Changes that could not be recorded.
     failures: u64,
     /// Whether any connection came as far as draining.
@@ -133,6 +122,36 @@ enum Ended {
 impl From<CaptureError> for Ended {
     fn from(error: CaptureError) -> Ended {
         Ended::Failed(error)
+    }
+}
+
+impl<'a, S: ChangeSink> Drainer<'a, S> {
+    fn new(
+        options: &'a OutboxOptions,
+        start: Option<OutboxStart>,
+        sink: &'a mut S,
+        progress: &'a Progress,
+        runtime: &'a Handle,
+    ) -> Drainer<'a, S> {
+        let (point, taken) =
+            start.map_or((None, Vec::new()), |OutboxStart { point, taken }| (Some(point), taken));
+        Drainer {
+            options,
+            sink,
+            progress,
+            runtime,
+            position: point.as_ref().and_then(|point| point.position),
+            batch: point.as_ref().map_or(Lsn::ZERO, |point| point.resume_lsn),
+            source: point.map(|point| point.source),
+            taken,
+            open: false,
+            tables: Tables::default(),
+            rest: false,
+            switched_lsn: None,
+            failures: 0,
+            worked: false,
+            got_on: false,
+        }
     }
 }
 
@@ -216,7 +235,7 @@ impl<S: ChangeSink> Drainer<'_, S> {
     }
 
     /// Whose outbox is it, and is it the one that the journal is about?
-    fn look(&self, client: &Client) -> Result<(Source, u32), CaptureError> {
+    fn look(&mut self, client: &Client) -> Result<(Source, u32), CaptureError> {
         let expected = self.source.as_ref().map(|source| source.system_identifier);
         let found = self.ask(queue::find(client, expected))?;
         if found.in_recovery {
@@ -238,14 +257,18 @@ impl<S: ChangeSink> Drainer<'_, S> {
                 return Err(Refusal::ForeignDatabase { expected: known.database.clone() }.into());
             }
         }
-        match found.outbox {
-            Some(outbox) => Ok((found.source, outbox)),
-            None if self.source.is_some() => Err(Refusal::OutboxMissing.into()),
-            None => Err(CaptureError::no_outbox()),
+        self.switched_lsn = found.switched_lsn;
+        match (found.outbox, found.switched_lsn) {
+            (Some(_), Some(lsn)) if !self.rest => Err(CaptureError::switched(lsn)),
+            (Some(_), None) if self.rest => Err(CaptureError::not_switched()),
+            (Some(outbox), _) => Ok((found.source, outbox)),
+            (None, _) if self.rest => Err(Refusal::OutboxLeft.into()),
+            (None, _) if self.source.is_some() => Err(Refusal::OutboxMissing.into()),
+            (None, _) => Err(CaptureError::no_outbox()),
         }
     }
 
-    /// Takes batches until told to stop. Each round, in this order:
+    /// Takes batches until told to stop, or until no more can come. Each round, in this order:
     /// 1. delete what the journal has for good, and read the next batch;
     /// 2. yield it, handing over whenever enough was gathered;
     /// 3. have it made durable;
@@ -267,6 +290,9 @@ impl<S: ChangeSink> Drainer<'_, S> {
             }
             durable?;
             if !full && self.taken.is_empty() {
+                if self.rest {
+                    return Ok(());
+                }
                 self.wait(heard);
             }
             if self.progress.is_stopping() {

@@ -27,15 +27,16 @@ const QUIET_CHECKPOINT_EVERY: Duration = Duration::from_millis(50);
 const ROOM_STEP: Duration = Duration::from_secs(1);
 
 /// What the rules need besides the source's identity, which only the connection tells.
+#[derive(Clone)]
 pub(super) struct RulesParts {
     pub(super) tables: Arc<Tables>,
-    pub(super) capture: CaptureKind,
     pub(super) int8_as_string: bool,
     pub(super) replace_invalid_utf8: bool,
 }
 
 pub(super) struct JournalSink {
     journal: Journal,
+    capture: CaptureKind,
     slot: String,
     parts: RulesParts,
     rules: Option<EventRules>,
@@ -61,10 +62,17 @@ pub(super) struct JournalSink {
 }
 
 impl JournalSink {
-    pub(super) fn new(journal: Journal, slot: String, parts: RulesParts) -> JournalSink {
+    /// `slot` is empty where the capture has none.
+    pub(super) fn new(
+        journal: Journal,
+        capture: CaptureKind,
+        slot: String,
+        parts: RulesParts,
+    ) -> JournalSink {
         let checkpoint = journal.checkpoint();
         JournalSink {
             journal,
+            capture,
             slot,
             parts,
             rules: None,
@@ -118,7 +126,7 @@ impl JournalSink {
             system_identifier: source.system_identifier,
             database_oid: source.database_oid,
             database: source.database.clone(),
-            capture: self.parts.capture.as_str(),
+            capture: self.capture.as_str(),
             tables: self.parts.tables.rules(),
             int8_as_string: self.parts.int8_as_string,
             replace_invalid_utf8: self.parts.replace_invalid_utf8,
@@ -156,7 +164,7 @@ impl ChangeSink for JournalSink {
                 || stored.resume_lsn > resume_lsn
         };
         // Of another way of capture, it is no position of this one.
-        let other = self.journal.identity().is_some_and(|id| id.capture != self.parts.capture);
+        let other = self.journal.identity().is_some_and(|id| id.capture != self.capture);
         if other || self.journal.checkpoint().is_some_and(is_ahead) {
             self.start_afresh()?;
         }
@@ -167,7 +175,7 @@ impl ChangeSink for JournalSink {
             database_oid: source.database_oid,
             database: source.database.clone(),
             timeline: source.timeline,
-            capture: self.parts.capture,
+            capture: self.capture,
             slot: self.slot.clone(),
         };
         if self.journal.identity().as_ref() != Some(&identity) {
@@ -300,13 +308,9 @@ mod tests {
 
     fn sink(journal: &Journal) -> JournalSink {
         let tables = Arc::new(Tables::new(Vec::new()));
-        let parts = RulesParts {
-            tables,
-            capture: CaptureKind::Replication,
-            int8_as_string: false,
-            replace_invalid_utf8: false,
-        };
-        JournalSink::new(journal.clone(), "walhook".to_owned(), parts)
+        let parts = RulesParts { tables, int8_as_string: false, replace_invalid_utf8: false };
+        let slot = "walhook".to_owned();
+        JournalSink::new(journal.clone(), CaptureKind::Replication, slot, parts)
     }
 
     #[test]
