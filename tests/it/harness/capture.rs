@@ -54,7 +54,7 @@ async fn drainer(client: &Client) -> Option<i32> {
                where locktype = 'advisory' and granted and objsubid = 2
                    and classid = to_regclass('walhook.outbox')::oid
                    and database = (select oid from pg_database where datname = current_database())
-                   and exists (select from pg_trigger where tgname like 'walhook%')";
+                   and exists (select from pg_trigger where tgname like '!walhook%')";
     client.query_opt(sql, &[]).await.unwrap().map(|row| row.get(0))
 }
 

@@ -9,7 +9,7 @@ use crate::harness::{Capture, Counters, Daemon, Database, Receiver, Workspace, e
 /// The outbox' remains in a database: schemas, and triggers.
 async fn remains(database: &Database) -> (i64, i64) {
     let sql = "select (select count(*) from pg_namespace where nspname = 'walhook'),
-                      (select count(*) from pg_trigger where tgname like 'walhook%')";
+                      (select count(*) from pg_trigger where tgname like '!walhook%')";
     let row = database.client().await.query_one(sql, &[]).await.unwrap();
     (row.get(0), row.get(1))
 }
