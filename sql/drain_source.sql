@@ -1,5 +1,6 @@
 -- Whose outbox this is.
 select pg_is_in_recovery() as in_recovery,
+       current_setting('transaction_read_only')::bool as read_only,
        d.datname::text as database,
        d.oid as database_oid,
        to_regclass('walhook.outbox')::oid as outbox,

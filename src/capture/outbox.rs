@@ -245,6 +245,12 @@ impl<S: ChangeSink> Drainer<'_, S> {
                  target_session_attrs=read-write passes standbys over)",
             ));
         }
+        if found.read_only {
+            return Err(CaptureError::not_yet(
+                "the database is read-only (default_transaction_read_only), so nothing could be \
+                 deleted from the outbox: going on when it is not any more",
+            ));
+        }
         if let Some(known) = &self.source {
             if known.system_identifier != found.source.system_identifier {
                 return Err(Refusal::ForeignCluster {

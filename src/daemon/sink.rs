@@ -323,7 +323,7 @@ mod tests {
         let rule = crate::event::TableRule::new(pattern, None);
         let table = crate::config::TableConfig { rule, filter: None, whole: false };
         sink.parts.tables = Arc::new(Tables::new(vec![table]));
-        sink.parts.capture = CaptureKind::Outbox;
+        sink.capture = CaptureKind::Outbox;
         sink.connected(&source(1), None, Lsn(10)).unwrap();
         let table = Arc::new(RecordedTable {
             id: crate::postgres::relation::RelationId(1),

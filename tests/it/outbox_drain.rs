@@ -1,5 +1,5 @@
 //! The outbox is drained: each row becomes one entry of the journal, in order, whatever is cut or
-//! killed in between. The rows are written by hand here, or by a trigger of the test's own.
+//! killed in between. Many of the rows are written by hand here.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,23 +25,14 @@ async fn create_outbox(database: &Database) {
     database.execute(include_str!("../../sql/outbox.sql")).await;
 }
 
-/// A trigger that tells each change of `counter` as an event.
-const TELL: &str = "\
-    create function tell() returns trigger language plpgsql as $$ begin
-        insert into walhook.outbox (op, ordinal, new) values ('M', 0, json_build_object(
-            'event', case new.n when 1 then 'counter.created' else 'counter.updated' end,
-            'key', new.id::text,
-            'data', json_build_object('id', new.id, 'n', new.n)));
-        return null;
-    end $$;
-    create trigger tell after insert or update on counter for each row execute function tell()";
-
-/// Counters whose changes are told.
-async fn counters() -> Arc<Database> {
-    let database = outbox().await;
+/// Counters, which triggers of walhook's watch once it is set up.
+async fn counters() -> (Arc<Database>, Receiver, Workspace) {
+    let database = Arc::new(Database::create().await);
     Counters::create_table(&database).await;
-    database.execute(TELL).await;
-    database
+    let receiver = Receiver::start().await;
+    let workspace = workspace(&database, &receiver);
+    workspace.run(&["setup"]).await.assert(0, &[]);
+    (database, receiver, workspace)
 }
 
 /// Writes events `first..first + count` of one transaction, all with one key.
@@ -99,7 +90,6 @@ async fn verify(database: &Database, requests: &[Arc<Request>]) -> Vec<usize> {
             continue;
         }
         assert_eq!(n, *newest + 1, "row {id}: change {n} came after change {newest}");
-        assert_eq!(event["source"]["capture"], "outbox");
         (*newest, *newest_id) = (n, request.id().to_owned());
     }
     let truth = database.client().await.query("select id, n from counter", &[]).await.unwrap();
@@ -131,9 +121,7 @@ async fn each_row_makes_one_event_in_order() {
 /// The connection is cut again and again while much is written.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_is_cut_loses_and_repeats_nothing() {
-    let database = counters().await;
-    let receiver = Receiver::start().await;
-    let workspace = workspace(&database, &receiver);
+    let (database, receiver, workspace) = counters().await;
     let daemon = start(&workspace).await;
     let load = Counters::start(&database, 4);
     let client = database.client().await;
@@ -165,13 +153,11 @@ async fn journaled(workspace: &Workspace) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_lose_nothing_and_journal_nothing_twice() {
-    let database = counters().await;
-    let receiver = Receiver::start().await;
+    let (database, receiver, workspace) = counters().await;
     receiver.answer(|_| {
         let delay = Duration::from_micros(rand::rng().random_range(0..5_000));
         Answer::After(delay, Box::new(Answer::Status(200)))
     });
-    let workspace = workspace(&database, &receiver);
     let load = Counters::start(&database, 8);
     let mut kills = Vec::new();
     while kills.len() < KILLS {
@@ -280,9 +266,8 @@ async fn a_transaction_that_took_long_comes_late_and_holds_up_nobody() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_daemons_one_works_and_the_other_takes_over() {
-    let database = counters().await;
-    let receiver = Receiver::start().await;
-    let (one, other) = (workspace(&database, &receiver), workspace(&database, &receiver));
+    let (database, receiver, one) = counters().await;
+    let other = workspace(&database, &receiver);
     let mut first = start(&one).await;
     let second = other.spawn();
     second.says("another walhook drains the outbox", PATIENCE).await;
@@ -295,24 +280,14 @@ async fn of_two_daemons_one_works_and_the_other_takes_over() {
     println!("taken over after {:?}", killed.elapsed());
     load.commits_more(50).await;
     load.stop().await;
-    let due = Counters::events_due(&database).await;
-    receiver
-        .wait_until(PATIENCE, "what the first had left", |requests| {
-            Counters::complete(requests, journaled_by(requests))
-        })
-        .await;
+    // What the first had in its journal goes out when it comes back, and waits for the outbox now.
+    let first = one.spawn();
+    first.says("another walhook drains the outbox", PATIENCE).await;
+    Counters::arrived(&database, &receiver, PATIENCE).await;
     emptied(&database).await;
     second.stop().await;
-    assert!(receiver.count() <= due + 4_000);
-    // What the first had in its journal goes out when it comes back: then nothing is missing.
-    let daemon = one.spawn();
-    Counters::arrived(&database, &receiver, PATIENCE).await;
-    daemon.stop().await;
-}
-
-/// As many different events as came.
-fn journaled_by(requests: &[Arc<Request>]) -> usize {
-    requests.iter().map(|request| request.id()).collect::<std::collections::HashSet<_>>().len()
+    first.says("draining the outbox", Duration::from_secs(20)).await;
+    first.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -509,4 +484,100 @@ async fn what_cannot_be_followed_is_refused() {
     let other = outbox().await;
     let moved = workspace.source(&other);
     moved.run(&["run"]).await.assert(3, &["belongs to another database"]);
+}
+
+/// The same configuration, that reads a slot.
+fn replicating(workspace: Workspace) -> Workspace {
+    workspace.toml("[source]\ncapture = 'replication'")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_the_outbox_to_the_slot_nothing_is_lost_or_repeated() {
+    let (database, receiver, workspace) = counters().await;
+    let daemon = start(&workspace).await;
+    let load = Counters::start(&database, 4);
+    load.commits_more(100).await;
+    // The old daemon works on while the triggers go.
+    let workspace = replicating(workspace);
+    workspace.run(&["setup"]).await.assert(0, &[]);
+    load.commits_more(100).await;
+    daemon.stop().await;
+    load.commits_more(100).await;
+    // Some die while the rest is drained, some when they stream already.
+    for _ in 0..6 {
+        let mut daemon = workspace.spawn();
+        pause(Duration::from_millis(rand::rng().random_range(50..1_000))).await;
+        assert!(daemon.is_running(), "it ended by itself: {}", daemon.stderr());
+        daemon.sigkill().await;
+        receiver.disconnected().await;
+    }
+    let daemon = workspace.start(&database).await;
+    load.commits_more(100).await;
+    load.stop().await;
+    let requests = Counters::arrived(&database, &receiver, PATIENCE).await;
+    daemon.stop().await;
+    let repeats = verify(&database, &requests).await;
+    println!("{} events, {} repeats", requests.len(), repeats.len());
+    assert_eq!(journaled(&workspace).await, Counters::events_due(&database).await);
+    let captures: std::collections::BTreeSet<String> = requests
+        .iter()
+        .map(|request| request.json()["source"]["capture"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(captures.into_iter().collect::<Vec<_>>(), ["outbox", "replication"]);
+}
+
+/// What waited for the first start after the switch is in the outbox, and what came later is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_in_the_outbox_comes_before_the_slot() {
+    let (database, receiver, workspace) = counters().await;
+    start(&workspace).await.stop().await;
+    database.execute("insert into counter values (1, 1)").await;
+    let workspace = replicating(workspace);
+    let early = workspace.run(&["run"]).await;
+    early.assert(2, &["triggers still fill it", "walhook setup"]);
+    workspace.run(&["setup"]).await.assert(0, &[]);
+    database.execute("update counter set n = 2").await;
+    // Who goes on with the outbox would wait for ever.
+    let workspace = workspace.toml("[source]\ncapture = 'outbox'");
+    workspace.run(&["run"]).await.assert(2, &["gave way to logical replication"]);
+    let workspace = replicating(workspace);
+    let daemon = workspace.start(&database).await;
+    let requests = receiver.wait_for(2, PATIENCE).await;
+    assert_eq!(numbers(&requests), [1, 2]);
+    daemon.stop().await;
+    // There is no way back with the same journal.
+    let workspace = workspace.toml("[source]\ncapture = 'outbox'");
+    workspace.run(&["run"]).await.assert(3, &["come from a replication slot", "journal.path"]);
+    assert_eq!(receiver.count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_was_moved_after_the_switch_is_a_gap() {
+    let (database, receiver, workspace) = counters().await;
+    start(&workspace).await.stop().await;
+    let workspace = replicating(workspace);
+    workspace.run(&["setup"]).await.assert(0, &[]);
+    database.execute("insert into counter values (1, 1)").await;
+    let advance =
+        format!("select pg_replication_slot_advance('{}', pg_current_wal_lsn())", workspace.slot());
+    database.execute(&advance).await;
+    workspace.run(&["run"]).await.assert(3, &["the slot has moved", "--accept-gap"]);
+    assert_eq!(receiver.count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_only_database_is_waited_for() {
+    let database = outbox().await;
+    let receiver = Receiver::start().await;
+    let workspace = workspace(&database, &receiver);
+    database.execute(&insert(1, 1)).await;
+    let read_only =
+        format!("alter database {} set default_transaction_read_only = on", database.name());
+    database.execute(&read_only).await;
+    let daemon = workspace.spawn();
+    daemon.says("read-only", PATIENCE).await;
+    let reset = format!("begin read write; alter database {} reset all; commit", database.name());
+    database.execute(&reset).await;
+    receiver.wait_for(1, PATIENCE).await;
+    daemon.stop().await;
 }

@@ -35,6 +35,8 @@ const SESSION: &str = "\
 pub(super) struct Found {
     /// The server is a standby: it tells nothing more.
     pub(super) in_recovery: bool,
+    /// Its sessions are read-only at the moment.
+    pub(super) read_only: bool,
     pub(super) source: Source,
     /// The outbox's oid, if there is one.
     pub(super) outbox: Option<u32>,
@@ -64,6 +66,7 @@ pub(super) async fn find(client: &Client, expected: Option<u64>) -> Result<Found
     let real = catalog::system_identifier(client).await?;
     Ok(Found {
         in_recovery: row.try_get("in_recovery")?,
+        read_only: row.try_get("read_only")?,
         source: Source {
             system_identifier: identifier(real, stored, expected),
             timeline: row.try_get::<_, Option<i32>>("timeline")?.unwrap_or(0).cast_unsigned(),

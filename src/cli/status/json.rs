@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Status;
+use crate::capture::CaptureKind;
 use crate::journal::{EndpointStatus, JournalStatus};
 use crate::postgres::lsn::Lsn;
 use crate::postgres::slot::{SlotInfo, WalStatus};
@@ -66,6 +67,8 @@ fn slot(slot: &SlotInfo) -> Value {
 
 fn journal_of(path: &str, journal: &JournalStatus) -> Value {
     let events = &journal.events;
+    let capture = journal.identity.as_ref().map(|identity| identity.capture);
+    let slot = capture != Some(CaptureKind::Outbox);
     json!({
         "path": path,
         "exists": true,
@@ -74,13 +77,15 @@ fn journal_of(path: &str, journal: &JournalStatus) -> Value {
         "firstSeq": events.first_seq.map(|seq| seq.0),
         "lastSeq": events.last_seq.0,
         "oldestCommittedAtUs": events.oldest_committed_at_us,
-        "journaledLsn": text(journal.checkpoint.map(|checkpoint| checkpoint.resume_lsn)),
-        "durableLsn": text(Some(journal.durable_lsn)),
+        // Of an outbox, these only count batches.
+        "journaledLsn": text(journal.checkpoint.filter(|_| slot).map(|point| point.resume_lsn)),
+        "durableLsn": text(Some(journal.durable_lsn).filter(|_| slot)),
         "identity": journal.identity.as_ref().map(|identity| json!({
             "systemIdentifier": identity.system_identifier.to_string(),
             "database": identity.database,
             "timeline": identity.timeline,
-            "slot": identity.slot,
+            "capture": identity.capture.as_str(),
+            "slot": Some(&identity.slot).filter(|_| slot),
         })),
     })
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::Status;
+use crate::capture::CaptureKind;
 use crate::cli::report::{ago, bytes, counted, rough, until};
 use crate::journal::{EndpointStatus, JournalStatus};
 use crate::postgres::slot::{SlotInfo, WalStatus};
@@ -106,7 +107,10 @@ fn journal_of(lines: &mut Lines, path: &str, journal: &JournalStatus) {
     };
     lines.head("journal", &format!("{path}, {}", bytes(journal.size_bytes)));
     lines.more(&format!("{} events kept of {} so far{age}", events.count, events.last_seq.0));
-    if let Some(checkpoint) = &journal.checkpoint {
+    let capture = journal.identity.as_ref().map(|identity| identity.capture);
+    // Of an outbox, these only count batches.
+    let checkpoint = journal.checkpoint.filter(|_| capture != Some(CaptureKind::Outbox));
+    if let Some(checkpoint) = checkpoint {
         lines.more(&format!(
             "journaled up to {}, durable up to {}",
             checkpoint.resume_lsn, journal.durable_lsn

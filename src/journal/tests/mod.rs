@@ -4,6 +4,7 @@ mod crash;
 mod flow;
 mod model;
 mod orders;
+mod outbox;
 mod refusal;
 mod replays;
 mod reports;
