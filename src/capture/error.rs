@@ -69,6 +69,13 @@ pub enum Refusal {
         /// The publication's name.
         publication: String,
     },
+    /// There was an outbox, and is none any more.
+    OutboxMissing,
+    /// A row of the outbox holds text that is not UTF-8.
+    UnreadableRow {
+        /// Its number.
+        id: i64,
+    },
     /// The server cannot turn a value of a transaction into UTF-8, today or ever.
     Untranslatable {
         /// The transaction and how to go on without it.
@@ -186,6 +193,15 @@ impl fmt::Display for Refusal {
                 "publication {publication:?} did not exist when the next change of the stream was \
                  made, and creating it now does not help, as Postgres looks at the past; {NEW_SLOT}"
             ),
+            Refusal::OutboxMissing => f.write_str(
+                "the outbox (table walhook.outbox) does not exist any more, so changes made since \
+                 it was dropped are lost; create it again with `walhook setup`, then start again",
+            ),
+            Refusal::UnreadableRow { id } => write!(
+                f,
+                "row {id} of the outbox holds text that is not UTF-8; {REPLACE}, or, to go on \
+                 without it, run DELETE FROM walhook.outbox WHERE id = {id} in the database"
+            ),
             Refusal::Untranslatable { leave_out, row_lsn, said } => {
                 f.write_str("a row holds text that Postgres cannot turn into UTF-8")?;
                 if let Some(row_lsn) = row_lsn {
@@ -243,6 +259,7 @@ pub(super) enum Kind {
     NotSetUp {
         slot: String,
     },
+    NoOutbox,
     TooOld {
         version: u32,
     },
@@ -288,6 +305,20 @@ impl CaptureError {
         CaptureError(Kind::NotSetUp { slot: slot.to_owned() })
     }
 
+    pub(super) fn no_outbox() -> CaptureError {
+        CaptureError(Kind::NoOutbox)
+    }
+
+    /// A row of the outbox that only another version can read. It stays, and so does what is behind
+    /// it.
+    pub(super) fn unknown_op(op: u8, id: i64) -> CaptureError {
+        CaptureError(Kind::NotYet(format!(
+            "row {id} of the outbox is of the kind {:?}, which this version of walhook does not \
+             know: run the version whose `walhook setup` was run last (nothing is lost meanwhile)",
+            char::from(op)
+        )))
+    }
+
     pub(super) fn too_old(version_num: u32) -> CaptureError {
         CaptureError(Kind::TooOld { version: version_num / 10_000 })
     }
@@ -324,7 +355,10 @@ impl CaptureError {
     /// position, as `walhook setup` was never run, the slot is another kind of slot, or the server
     /// is too old.
     pub fn is_configuration(&self) -> bool {
-        matches!(self.0, Kind::NotSetUp { .. } | Kind::UnfitSlot { .. } | Kind::TooOld { .. })
+        matches!(
+            self.0,
+            Kind::NotSetUp { .. } | Kind::NoOutbox | Kind::UnfitSlot { .. } | Kind::TooOld { .. }
+        )
     }
 
     /// Whether the same may succeed after a while.
@@ -383,6 +417,11 @@ impl fmt::Display for CaptureError {
                 "replication slot {slot:?} does not exist yet; create it and the publication with \
                  `walhook setup` (`--dry-run` shows the SQL), or set source.create = true to let \
                  `walhook run` do it"
+            ),
+            Kind::NoOutbox => f.write_str(
+                "the outbox (table walhook.outbox) does not exist yet; create it and its triggers \
+                 with `walhook setup` (`--dry-run` shows the SQL), or set source.create = true to \
+                 let `walhook run` do it",
             ),
             Kind::TooOld { version } => write!(
                 f,

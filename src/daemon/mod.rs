@@ -27,8 +27,8 @@ pub use orders::carry_out_orders;
 pub use watch::Reload;
 
 use crate::capture::{
-    CaptureError, CaptureKind, OutboxOptions, Progress, ReplicationOptions, Source, StartPoint,
-    run_outbox, run_replication,
+    CaptureError, CaptureKind, OutboxOptions, OutboxStart, Progress, ReplicationOptions, Source,
+    StartPoint, run_outbox, run_replication,
 };
 use crate::config::{Config, JournalConfig, SourceConfig};
 use crate::delivery::{EndpointOptions, Hosts};
@@ -105,7 +105,7 @@ pub async fn run(
     }
     let hosts = Hosts::new(config.breaker);
     let dispatchers = Dispatchers::start(config.endpoints, &journal, &hosts).await?;
-    let capture = start_capture(&config.source, &tables, options.accept_gap, &journal)?;
+    let capture = start_capture(&config.source, &tables, options.accept_gap, &journal).await?;
     let progress = Arc::clone(&capture.progress);
     let lag = LagWatch::new(&config.source, journal.clone());
     let watcher = Watcher::new(config.source, tables, fixed, progress);
@@ -222,12 +222,13 @@ struct RunningCapture {
     result: oneshot::Receiver<Result<(), CaptureError>>,
 }
 
-fn start_capture(
+async fn start_capture(
     source: &SourceConfig,
     tables: &Arc<Tables>,
     accept_gap: bool,
     journal: &Journal,
 ) -> Result<RunningCapture, DaemonError> {
+    let taken = journal.outbox_taken().await?;
     let replication = ReplicationOptions {
         connection: source.connection.clone(),
         slot: source.slot.clone(),
@@ -240,6 +241,7 @@ fn start_capture(
         connection: source.connection.clone(),
         poll: source.outbox.poll,
         notify: source.outbox.spec.notify,
+        replace_invalid_utf8: source.replace_invalid_utf8,
     };
     let rules = RulesParts {
         tables: Arc::clone(tables),
@@ -249,7 +251,11 @@ fn start_capture(
     };
     let capture = source.capture;
     let start = start_point(journal);
-    let mut sink = JournalSink::new(journal.clone(), source.slot.clone(), rules);
+    let slot = match capture {
+        CaptureKind::Replication => source.slot.clone(),
+        CaptureKind::Outbox => String::new(),
+    };
+    let mut sink = JournalSink::new(journal.clone(), slot, rules);
     let progress = Arc::new(Progress::default());
     let shared = Arc::clone(&progress);
     let runtime = tokio::runtime::Handle::current();
@@ -261,7 +267,10 @@ fn start_capture(
                 CaptureKind::Replication => {
                     run_replication(&replication, start, &mut sink, &shared, &runtime)
                 }
-                CaptureKind::Outbox => run_outbox(&outbox, &mut sink, &shared, &runtime),
+                CaptureKind::Outbox => {
+                    let start = start.map(|point| OutboxStart { point, taken });
+                    run_outbox(&outbox, start, &mut sink, &shared, &runtime)
+                }
             };
             // Nobody waits any more when the daemon leaves at once.
             let _ = done.send(result);

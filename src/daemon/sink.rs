@@ -1,11 +1,12 @@
 //! From capture to the journal: applies the event rules and hands batches over.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::capture::{CaptureKind, Change, ChangeSink, Position, Source, Transaction};
+use crate::capture::{CaptureKind, Change, ChangeSink, OutboxRow, Position, Source, Transaction};
 use crate::event::{EventBatch, EventRules, Report, RulesOptions};
-use crate::journal::{Append, Checkpoint, Journal, SourceIdentity};
+use crate::journal::{Append, Checkpoint, DurableSoon, Journal, SourceIdentity};
 use crate::postgres::lsn::Lsn;
 
 use super::error::DaemonError;
@@ -15,6 +16,10 @@ use super::tables::Tables;
 const FULL_EVENTS: usize = 256;
 /// The same in bytes.
 const FULL_BYTES: usize = 256 * 1024;
+/// The same in rows of an outbox, most of which may make no event.
+const FULL_ROWS: usize = 2_048;
+/// Between attempts to make something durable while that fails.
+const FLUSH_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// How often a position that moves without events is written down.
 const QUIET_CHECKPOINT_EVERY: Duration = Duration::from_millis(50);
 
@@ -38,6 +43,12 @@ pub(super) struct JournalSink {
     /// Of the tables that `rules` are made of.
     generation: u64,
     batch: EventBatch,
+    /// The rows of the outbox that the batch is about, whether they made events or not.
+    taken: Vec<OutboxRow>,
+    /// Whether those before are deleted, and the journal was not told.
+    deleted: bool,
+    /// What is to become durable.
+    flush: Option<DurableSoon>,
     /// What was given to the journal and didn't find room yet.
     waiting: Option<Append>,
     position: Position,
@@ -60,6 +71,9 @@ impl JournalSink {
             source: None,
             generation: 0,
             batch: EventBatch::default(),
+            taken: Vec::new(),
+            deleted: false,
+            flush: None,
             waiting: None,
             position: checkpoint.as_ref().map(|stored| stored.position).unwrap_or_default(),
             resume_lsn: checkpoint.as_ref().map(|stored| stored.resume_lsn).unwrap_or_default(),
@@ -141,7 +155,9 @@ impl ChangeSink for JournalSink {
             position.is_none() && stored.position != Position::default()
                 || stored.resume_lsn > resume_lsn
         };
-        if self.journal.checkpoint().is_some_and(is_ahead) {
+        // Of another way of capture, it is no position of this one.
+        let other = self.journal.identity().is_some_and(|id| id.capture != self.parts.capture);
+        if other || self.journal.checkpoint().is_some_and(is_ahead) {
             self.start_afresh()?;
         }
         self.source = Some(source.clone());
@@ -151,6 +167,7 @@ impl ChangeSink for JournalSink {
             database_oid: source.database_oid,
             database: source.database.clone(),
             timeline: source.timeline,
+            capture: self.parts.capture,
             slot: self.slot.clone(),
         };
         if self.journal.identity().as_ref() != Some(&identity) {
@@ -198,15 +215,25 @@ impl ChangeSink for JournalSink {
             let append = match self.waiting.take() {
                 Some(append) => append,
                 None if !self.moved => return Ok(true),
-                None if self.batch.is_empty() && Instant::now() < self.quiet_checkpoint_due => {
+                None if self.batch.is_empty()
+                    && self.taken.is_empty()
+                    && Instant::now() < self.quiet_checkpoint_due =>
+                {
                     return Ok(true);
                 }
                 None => {
                     self.moved = false;
                     self.quiet_checkpoint_due = Instant::now() + QUIET_CHECKPOINT_EVERY;
-                    Append { events: std::mem::take(&mut self.batch), checkpoint: self.place() }
+                    Append {
+                        events: std::mem::take(&mut self.batch),
+                        checkpoint: self.place(),
+                        deleted: std::mem::take(&mut self.deleted),
+                        taken: std::mem::take(&mut self.taken),
+                    }
                 }
             };
+            // What was asked for before does not concern this.
+            self.flush = None;
             if let Err(append) = self.journal.append(append, deadline)? {
                 self.waiting = Some(append);
                 return Ok(false);
@@ -215,11 +242,48 @@ impl ChangeSink for JournalSink {
     }
 
     fn is_full(&self) -> bool {
-        self.batch.len() >= FULL_EVENTS || self.batch.bytes() >= FULL_BYTES
+        self.batch.len() >= FULL_EVENTS
+            || self.batch.bytes() >= FULL_BYTES
+            || self.taken.len() >= FULL_ROWS
     }
 
     fn durable_lsn(&self) -> Lsn {
         self.journal.durable_lsn()
+    }
+
+    fn took(&mut self, row: OutboxRow) {
+        self.taken.push(row);
+        self.moved = true;
+    }
+
+    fn deleted(&mut self) {
+        self.deleted = true;
+    }
+
+    fn lost(&mut self, changes: Option<u64>, why: String) {
+        self.journal.report(Report::Gap { endpoint: None, events: changes, reason: why });
+    }
+
+    fn make_durable(&mut self, deadline: Instant) -> Result<bool, DaemonError> {
+        let flush = match self.flush.take() {
+            Some(flush) => flush,
+            None => self.journal.durable_soon()?,
+        };
+        match flush.wait(deadline) {
+            Ok(true) => Ok(true),
+            Ok(false) => {
+                self.flush = Some(flush);
+                Ok(false)
+            }
+            // The journal says itself what its trouble is, and tries on.
+            Err(error) if error.is_retryable() => {
+                thread::sleep(
+                    FLUSH_AGAIN_AFTER.min(deadline.saturating_duration_since(Instant::now())),
+                );
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

@@ -18,6 +18,7 @@ mod hazards;
 mod hostile;
 mod origins;
 mod outage;
+mod outbox_drain;
 mod publication;
 mod refusals;
 mod rendering;
