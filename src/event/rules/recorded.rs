@@ -53,7 +53,6 @@ impl EventRules {
 }
 
 /// The rows that the kind of change is about.
-#[expect(clippy::type_complexity, reason = "two of the same, used once")]
 fn rows<'a>(
     recorded: &Recorded<'a>,
 ) -> Result<(Option<Object<'a>>, Option<Object<'a>>), RuleError> {

@@ -173,8 +173,7 @@ async fn keys_of_many_types_have_the_lanes_that_the_log_gives_them() {
     let client = &oracle.client;
     batch_execute(client, types::TYPES).await;
     batch_execute(client, RECORDER).await;
-    let mut tables = 0;
-    for (name, values) in [
+    let keys = [
         ("int2", "(-1), (0), (32767)"),
         ("int4", "(-1), (0), (2147483647)"),
         ("int8", "(-9223372036854775808), (0), (9007199254740993)"),
@@ -207,9 +206,10 @@ async fn keys_of_many_types_have_the_lanes_that_the_log_gives_them() {
         ("bit(3)", "('101'), ('000')"),
         ("macaddr", "('08:00:2b:01:02:03')"),
         ("pg_lsn", "('0/16B3748'), ('FF/0')"),
-    ] {
+    ];
+    for (number, (name, values)) in keys.into_iter().enumerate() {
         for (table, key) in [("k", "primary key (v, w)"), ("n", "check (true)")] {
-            let table = format!("{table}{tables}");
+            let table = format!("{table}{number}");
             let sql = format!("create table {table} (x int, w text, v {name}, id int4, {key})");
             batch_execute(client, &sql).await;
             follow(client, &table).await;
@@ -221,7 +221,6 @@ async fn keys_of_many_types_have_the_lanes_that_the_log_gives_them() {
             );
             batch_execute(client, &sql).await;
         }
-        tables += 1;
     }
     assert!(compare(client).await > 500);
 }

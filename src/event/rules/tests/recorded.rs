@@ -1,5 +1,9 @@
 //! Changes that triggers recorded: told as the log would tell them under REPLICA IDENTITY FULL.
 
+mod formats;
+mod same;
+mod speed;
+
 use super::tables::{list, person};
 use super::*;
 use crate::capture::change::{Recorded, RecordedKind, RecordedTable};
