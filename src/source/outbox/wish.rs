@@ -224,7 +224,7 @@ fn filtered(outbox: &OutboxFacts, oid: u32, table: &str, expression: &str) -> Wa
         .chain(["pg_temp".to_owned()])
         .collect();
     let head = CAPTURE_SQL.split_once("returns trigger").map_or("", |(_, head)| head);
-    let head = head.split_once(" as $").map_or("", |(head, _)| head);
+    let head = head.split_once("\nas $").map_or("", |(head, _)| head);
     let head = head.replace(
         "set search_path = pg_catalog, pg_temp",
         &format!("set search_path = {}", path.join(", ")),
@@ -260,6 +260,7 @@ mod tests {
         assert_eq!(function.body.matches("(select new.*)").count(), 2);
         assert_eq!(function.body.matches("(select old.*)").count(), 2);
         assert!(function.sql.contains("walhook.capture_7()"), "{}", function.sql);
+        assert!(function.sql.contains("language plpgsql security definer"), "{}", function.sql);
     }
 
     #[test]
