@@ -33,8 +33,8 @@ pub async fn plan(client: &Client, options: &SourceOptions) -> Result<Plan, PgEr
     // tables say nothing about what is to be dropped
     let options = SourceOptions { tables: Vec::new(), ..options.clone() };
     let facts = gather(client, &options).await?;
+    let outbox = outbox::gather(client, &facts).await?;
     if options.outbox.is_some() {
-        let outbox = outbox::gather(client, &facts).await?;
         return Ok(outbox::teardown(&outbox, &options));
     }
     let mut plan = Plan::default();
@@ -70,6 +70,7 @@ pub async fn plan(client: &Client, options: &SourceOptions) -> Result<Plan, PgEr
             reason: format!("drop the publication {publication_name}"),
         }),
     }
+    plan.steps.extend(outbox::switch::rest(&outbox));
     Ok(plan)
 }
 
