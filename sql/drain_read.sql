@@ -1,9 +1,7 @@
 -- The lowest rows of the outbox, at most $1 of them and of about $2 bytes together, but at least one.
 -- What is compressed counts tenfold: its real size would have to be unpacked to be known.
 select r.id, r.tableoid, r.op, r.xid, r.ordinal, r.written_at, r.lsn,
-       r.relation, r.schema_name, r.table_name, r.key, r.old, r.new,
-       -- later than the commit of every row here
-       (select pg_current_wal_insert_lsn()) as read_lsn
+       r.relation, r.schema_name, r.table_name, r.key, r.old, r.new
 from (
     select o.*,
            sum(pg_column_size(o.old)::int8

@@ -12,6 +12,7 @@ mod switch;
 mod tables;
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,7 +35,7 @@ use super::wait::{Delay, LONGEST_DELAY, ask, settle, sleep_unless_stopped, unles
 pub use switch::{Switched, drain_switched};
 
 use queue::{BATCH_ROWS, Batch, Queue};
-use row::Entry;
+use row::{Entry, last_written};
 use tables::Tables;
 
 /// Between attempts to get the lock that another has.
@@ -101,6 +102,8 @@ struct Drainer<'a, S: ChangeSink> {
     /// Whether some of these were not counted as a batch yet.
     open: bool,
     tables: Tables,
+    /// What stands for the commit's position of the transactions at hand.
+    committed: HashMap<u64, Lsn>,
     /// Whether this is the rest of an outbox that is not filled any more, and where that ended.
     rest: bool,
     switched_lsn: Option<Lsn>,
@@ -146,6 +149,7 @@ impl<'a, S: ChangeSink> Drainer<'a, S> {
             taken,
             open: false,
             tables: Tables::default(),
+            committed: HashMap::new(),
             rest: false,
             switched_lsn: None,
             failures: 0,
@@ -334,6 +338,7 @@ impl<S: ChangeSink> Drainer<'_, S> {
             let look_up = self.tables.look_up(&queue.client, &unknown);
             ask(self.runtime, self.progress, "reading the tables from the catalog", look_up)?;
         }
+        self.committed = last_written(&batch.rows).map_err(failed(DOING))?;
         for row in &batch.rows {
             if self.sink.is_full() {
                 self.hand_over()?;
@@ -376,7 +381,7 @@ impl<S: ChangeSink> Drainer<'_, S> {
     fn change(&mut self, entry: &Entry<'_>, change: &Change<'_>) -> Result<(), CaptureError> {
         let OutboxRow { id, xid, written_at_us } = entry.row;
         let transaction = Transaction {
-            commit_lsn: entry.read_lsn,
+            commit_lsn: self.committed.get(&xid).copied().unwrap_or(entry.lsn),
             committed_at_us: written_at_us,
             // as Transaction has it
             xid: xid as u32,

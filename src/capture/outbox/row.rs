@@ -1,6 +1,7 @@
 //! A row of the outbox as it comes over the wire, in binary.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::error::Error;
 use std::str;
 
@@ -26,8 +27,6 @@ pub(super) struct Entry<'a> {
     pub(super) name: TableName<'a>,
     pub(super) old: Option<Raw<'a>>,
     pub(super) new: Option<Raw<'a>>,
-    /// Where the log stood when it was read.
-    pub(super) read_lsn: Lsn,
 }
 
 /// A table's name and key, as the trigger wrote them: bytes to compare.
@@ -61,9 +60,20 @@ impl<'a> Entry<'a> {
             },
             old: row.try_get(11)?,
             new: row.try_get(12)?,
-            read_lsn: Lsn(row.try_get::<_, Unsigned>(13)?.0),
         })
     }
+}
+
+/// Where the log stood when each transaction wrote the last of its rows among these: before its commit,
+/// and behind the last row of any transaction that it has waited for.
+pub(super) fn last_written(rows: &[Row]) -> Result<HashMap<u64, Lsn>, PgError> {
+    let mut last = HashMap::new();
+    for row in rows {
+        let (Unsigned(xid), Unsigned(lsn)) = (row.try_get(3)?, row.try_get(6)?);
+        let known = last.entry(xid).or_insert(Lsn(lsn));
+        *known = (*known).max(Lsn(lsn));
+    }
+    Ok(last)
 }
 
 /// What came, whatever it is.
