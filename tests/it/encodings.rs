@@ -263,6 +263,10 @@ async fn hazard_26_nobodys_settings_change_the_text_of_values(capture: Capture) 
     );
     workspace.run(&["setup"]).await.assert(0, &[]);
     for setting in settings {
+        // Nothing could be deleted from the outbox: the daemon says so, and waits.
+        if capture == Capture::Outbox && setting.starts_with("default_transaction_read_only") {
+            continue;
+        }
         let sql = format!("alter database crm set {setting}");
         client.batch_execute(&sql).await.unwrap();
         client

@@ -313,19 +313,44 @@ async fn hazard_23_prepared_transactions_come_when_they_are_committed(capture: C
     let cluster = own_cluster(Options::new()).await;
     let database = Database::create_on(&cluster, "crm").await.captured_by(capture);
     database.execute("create table person (id int primary key)").await;
-    let events = Story::of(&database, &["person"])
-        .told(&[
-            "begin; insert into person values (1); savepoint a; insert into person values (10);
-             rollback to a; prepare transaction 'kept'",
-            "insert into person values (2)",
-            "begin; insert into person values (3); prepare transaction 'gone'",
-            "commit prepared 'kept'",
-            "insert into person values (4)",
-            "rollback prepared 'gone'",
-        ])
-        .await;
+    let changes = [
+        "begin; insert into person values (1); savepoint a; insert into person values (10);
+         rollback to a; prepare transaction 'kept'",
+        "insert into person values (2)",
+        "begin; insert into person values (3); prepare transaction 'gone'",
+        "commit prepared 'kept'",
+        "insert into person values (4)",
+        "rollback prepared 'gone'",
+    ];
+    if capture == Capture::Outbox {
+        // Of transactions that overlap, either may come first.
+        return prepared_rows_come_once(&database, &changes).await;
+    }
+    let events = Story::of(&database, &["person"]).told(&changes).await;
     let expected = ["person.created 2", "person.created 1", "person.created 4"];
     assert_eq!(summary(&events), expected);
+}
+
+async fn prepared_rows_come_once(database: &Database, changes: &[&str]) {
+    let receiver = Receiver::start().await;
+    let workspace = Workspace::new(database).table("public.person", "person").endpoint(
+        "main",
+        &receiver.url("/"),
+        "",
+    );
+    let daemon = workspace.start(database).await;
+    for change in changes {
+        database.execute(change).await;
+    }
+    receiver.wait_for(3, PATIENCE).await;
+    database.execute(&database.emit("the.end")).await;
+    let requests = receiver.wait_for(4, PATIENCE).await;
+    daemon.stop().await;
+    let events: Vec<Value> = requests.iter().map(|request| request.json()).collect();
+    let mut told = summary(&events);
+    told.sort();
+    let expected = ["person.created 1", "person.created 2", "person.created 4", "the.end"];
+    assert_eq!(told, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,9 @@ use super::{PATIENCE, event, events, fixture, told};
 use crate::harness::{Capture, Database, Receiver, Workspace, eventually, under_both_captures};
 use crate::refusals::Fixture;
 
+/// All in the order in which it happened.
+const STRICT: &str = "ordering = 'strict'";
+
 under_both_captures!(emit_is_one_call, a_misused_emit_is_the_callers_error);
 
 /// The application's own events lie among its changes, and are gone with them.
@@ -16,7 +19,7 @@ async fn emit_is_one_call(capture: Capture) {
     let workspace = Workspace::new(&database).table("public.person", "person").endpoint(
         "main",
         &receiver.url("/"),
-        "ordering = 'strict'",
+        STRICT,
     );
     workspace.run(&["setup"]).await.assert(0, &[]);
     let daemon = workspace.start(&database).await;
@@ -82,7 +85,7 @@ async fn the_application_needs_no_right_on_the_outbox() {
         "delete from walhook.outbox",
         "insert into walhook.outbox (op, ordinal) values ('T', 0)",
         "update walhook.state set switched_lsn = '0/0'",
-        "lock walhook.outbox in access exclusive mode",
+        "truncate walhook.outbox",
     ] {
         let error = client.batch_execute(sql).await.expect_err(sql);
         assert_eq!(error.code().unwrap().code(), "42501", "{sql}: {error}");
@@ -133,7 +136,8 @@ async fn columns_that_went_away_stop_nobody() {
                   name = 'person'
                   exclude = ['secret']
                   soft_delete = 'gone'";
-    let workspace = Workspace::new(&database).toml(tables).endpoint("main", &receiver.url("/"), "");
+    let workspace =
+        Workspace::new(&database).toml(tables).endpoint("main", &receiver.url("/"), STRICT);
     let daemon = workspace.start(&database).await;
     for sql in [
         "insert into person values (1, 'Ada', 'x')",
