@@ -7,7 +7,8 @@ use crate::capture::CaptureKind;
 use crate::journal::{EndpointStatus, JournalStatus};
 use crate::postgres::lsn::Lsn;
 use crate::postgres::slot::{SlotInfo, WalStatus};
-use crate::source::status::DatabaseStatus;
+use crate::source::OutboxPolicy;
+use crate::source::status::{DatabaseStatus, OutboxStatus};
 
 pub(super) fn of(status: &Status) -> Value {
     json!({
@@ -45,7 +46,26 @@ fn source(connection: &str, database: &DatabaseStatus) -> Value {
             "tables": publication.tables.len(),
         })),
         "slot": database.slot.as_ref().map(slot),
+        "outbox": database.outbox.as_ref().map(outbox),
         "lagSeconds": database.flush_lag.map(|lag| lag.as_secs_f64()),
+    })
+}
+
+fn outbox(outbox: &OutboxStatus) -> Value {
+    json!({
+        "rows": outbox.rows,
+        "exact": outbox.exact,
+        "oldestSeconds": outbox.oldest.map(|age| age.as_secs_f64()),
+        "bytes": outbox.bytes,
+        "maxRows": outbox.max_rows,
+        "policy": match outbox.policy {
+            OutboxPolicy::BlockNever => "block_never",
+            OutboxPolicy::DropOldest => "drop_oldest",
+        },
+        "drainedBy": outbox.drained_by,
+        "tables": outbox.tables,
+        "unfit": outbox.unfit.iter().map(|(schema, name)| format!("{schema}.{name}"))
+            .collect::<Vec<_>>(),
     })
 }
 

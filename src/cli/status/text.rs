@@ -7,7 +7,8 @@ use crate::capture::CaptureKind;
 use crate::cli::report::{ago, bytes, counted, rough, until};
 use crate::journal::{EndpointStatus, JournalStatus};
 use crate::postgres::slot::{SlotInfo, WalStatus};
-use crate::source::status::DatabaseStatus;
+use crate::source::OutboxPolicy;
+use crate::source::status::{DatabaseStatus, OutboxStatus};
 use crate::terminal::one_line;
 
 /// Lines of a heading and what belongs to it.
@@ -27,7 +28,7 @@ impl Lines {
 pub(super) fn of(status: &Status) -> String {
     let mut lines = Lines(String::new());
     match &status.database {
-        Ok(database) => source(&mut lines, &status.connection, database),
+        Ok(database) => source(&mut lines, &status.connection, status.capture, database),
         Err(error) => {
             lines.head("source", &status.connection);
             lines.more(&format!("error: {error}"));
@@ -55,8 +56,14 @@ pub(super) fn of(status: &Status) -> String {
     lines.0
 }
 
-fn source(lines: &mut Lines, connection: &str, database: &DatabaseStatus) {
+fn source(lines: &mut Lines, connection: &str, capture: CaptureKind, database: &DatabaseStatus) {
     lines.head("source", &format!("{connection}, PostgreSQL {}", database.server.version));
+    if capture == CaptureKind::Outbox {
+        return match &database.outbox {
+            None => lines.head("outbox", "does not exist: `walhook setup` creates it"),
+            Some(info) => outbox(lines, info),
+        };
+    }
     match &database.publication {
         None => lines.head("publication", "does not exist: `walhook setup` creates it"),
         Some(publication) => {
@@ -70,6 +77,33 @@ fn source(lines: &mut Lines, connection: &str, database: &DatabaseStatus) {
     match &database.slot {
         None => lines.head("slot", "does not exist: `walhook setup` creates it"),
         Some(info) => slot(lines, info, database),
+    }
+}
+
+fn outbox(lines: &mut Lines, outbox: &OutboxStatus) {
+    let state = match outbox.drained_by {
+        Some(pid) => format!("being drained (process {pid})"),
+        None => "nobody drains it".to_owned(),
+    };
+    lines.head("outbox", &format!("of {}, {state}", counted(outbox.tables, "table")));
+    let about = if outbox.exact { "" } else { "about " };
+    let oldest = match outbox.oldest {
+        Some(age) => format!(", the oldest for {}", rough(age)),
+        None => String::new(),
+    };
+    let beyond = match outbox.policy {
+        OutboxPolicy::BlockNever => "it grows on beyond",
+        OutboxPolicy::DropOldest => "the oldest are dropped beyond",
+    };
+    lines.more(&format!(
+        "{about}{} rows wait{oldest}; {beyond} {} of them",
+        outbox.rows, outbox.max_rows
+    ));
+    lines.more(&format!("it takes {}", bytes(outbox.bytes)));
+    for (schema, name) in &outbox.unfit {
+        lines.more(&format!(
+            "the triggers of {schema}.{name} are missing or not as they should be: `walhook setup`"
+        ));
     }
 }
 
