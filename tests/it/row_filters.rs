@@ -335,10 +335,17 @@ async fn a_row_that_cannot_be_evaluated_is_left_out_and_holds_up_nothing(capture
         insert into t values (1, 10, '1'), (2, 0, '1'), (3, 10, 'x'), (4, 20, '2');
         update t set amount = 10 where id = 2;
         update t set amount = 0 where id = 1";
-    assert_eq!(
-        changes(capture, table, "100 / amount > code::int", statements).await,
-        ["insert t 1,10,1", "insert t 4,20,2", "insert t 2,10,1", "delete t 1,10,1"]
-    );
+    let expected = match capture {
+        Capture::Replication => {
+            ["insert t 1,10,1", "insert t 4,20,2", "insert t 2,10,1", "delete t 1,10,1"].as_slice()
+        }
+        // Each is told as a gap.
+        Capture::Outbox => {
+            ["insert t 1,10,1", "error t", "error t", "insert t 4,20,2", "error t", "error t"]
+                .as_slice()
+        }
+    };
+    assert_eq!(changes(capture, table, "100 / amount > code::int", statements).await, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -75,10 +75,12 @@ fn emit(facts: &Facts, outbox: &OutboxFacts, plan: &mut Plan) {
         plan.notes.push(Finding::note("walhook.emit", sentence).fix(fix));
         return;
     }
-    let sql = format!(
-        "create schema if not exists walhook;\ngrant usage on schema walhook to public;\n{}",
-        wanted.sql
-    );
+    // Of several setups at once, one makes the schema, and the others look again.
+    let schema = match outbox.has_schema {
+        true => "",
+        false => "create schema walhook;\ngrant usage on schema walhook to public;\n",
+    };
+    let sql = format!("{schema}{}", wanted.sql);
     let reason = "create walhook.emit, for the application's own events".to_owned();
     plan.steps.push(Step { sql, reason });
 }
