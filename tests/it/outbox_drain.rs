@@ -136,7 +136,12 @@ async fn a_connection_that_is_cut_loses_and_repeats_nothing() {
     let due = Counters::events_due(&database).await;
     let requests = receiver.wait_for(due, PATIENCE).await;
     emptied(&database).await;
+    let status = workspace.run(&["status"]).await;
+    status.assert(0, &[]);
+    assert!(status.stdout.contains("being drained (process "), "{}", status.stdout);
+    assert!(status.stdout.contains("0 rows wait"), "{}", status.stdout);
     daemon.stop().await;
+    workspace.run(&["status"]).await.assert(0, &[]);
     assert!(verify(&database, &requests).await.is_empty());
     assert_eq!(receiver.count(), due);
 }
