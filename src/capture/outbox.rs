@@ -40,6 +40,9 @@ use tables::Tables;
 
 /// Between attempts to get the lock that another has.
 const LOCK_ASKED_EVERY: Duration = Duration::from_millis(500);
+/// A look at the empty outbox may take this part of the time at most. It takes long where somebody's
+/// old snapshot (a dump, a report) keeps the server from passing over all that was deleted since.
+const LOOK_SHARE: u32 = 4;
 /// How soon an order to stop is noticed while there is no room downstream.
 const NOTICE_EVERY: Duration = Duration::from_millis(50);
 /// How long a stop waits for the last rows to become durable.
@@ -286,7 +289,9 @@ impl<S: ChangeSink> Drainer<'_, S> {
     fn drain(&mut self, queue: &Queue, heard: &Notify) -> Result<(), Ended> {
         loop {
             let done: Vec<i64> = self.taken.iter().map(|row| row.id).collect();
+            let asked = Instant::now();
             let batch = self.ask(queue.next(&done, self.tables.recent()))?;
+            let took = asked.elapsed();
             if !done.is_empty() {
                 self.taken.clear();
                 self.sink.deleted();
@@ -303,7 +308,7 @@ impl<S: ChangeSink> Drainer<'_, S> {
                 if self.rest {
                     return Ok(());
                 }
-                self.wait(heard);
+                self.wait(heard, self.options.poll.max(took * LOOK_SHARE));
             }
             if self.progress.is_stopping() {
                 return self.finish(queue);
@@ -312,12 +317,12 @@ impl<S: ChangeSink> Drainer<'_, S> {
     }
 
     /// Until something may be there.
-    fn wait(&self, heard: &Notify) {
+    fn wait(&self, heard: &Notify, poll: Duration) {
         self.runtime.block_on(async {
             tokio::select! {
                 () = self.progress.stopping() => {}
                 () = heard.notified() => {}
-                () = tokio::time::sleep(self.options.poll) => {}
+                () = tokio::time::sleep(poll) => {}
             }
         });
     }

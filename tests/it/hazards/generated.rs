@@ -83,6 +83,28 @@ async fn hazard_22_an_identity_of_generated_columns_is_not_published() {
     }
 }
 
+/// Those that are not stored have no value in a trigger: they must not look null.
+#[tokio::test(flavor = "multi_thread")]
+async fn hazard_22_virtual_columns_are_no_nulls_of_an_outbox() {
+    let database = Capture::Outbox.database().await;
+    if !is_at_least(&database, 18).await {
+        return;
+    }
+    database
+        .execute(
+            "create table item (id int primary key, price int,
+                 seen int generated always as (price * 3) virtual)",
+        )
+        .await;
+    let events = Story::of(&database, &["item"])
+        .told(&["insert into item values (1, 10)", "update item set price = 20"])
+        .await;
+    for (event, price) in events.iter().zip([10, 20]) {
+        let seen = &event["data"]["seen"];
+        assert!(event["data"].get("seen").is_none() || *seen == price * 3, "{event}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn hazard_22_generated_columns_come_where_the_publication_says_so() {
     let database = Database::create().await;
