@@ -71,7 +71,8 @@ begin
     begin
         identifier := (select c.system_identifier from pg_control_system() c);
     exception when insufficient_privilege then
-        identifier := ('x' || left(replace(gen_random_uuid()::text, '-', ''), 16))::bit(64)::bigint;
+        -- Below zero, as none of a cluster's own is.
+        identifier := ('x8' || left(replace(gen_random_uuid()::text, '-', ''), 15))::bit(64)::bigint;
     end;
     insert into walhook.state (system_identifier) values (identifier) on conflict do nothing;
 end

@@ -10,7 +10,7 @@ select t.tgrelid as relation,
        pg_has_role(c.relowner, 'usage') as owned,
        pg_get_userbyid(c.relowner)::text as owner,
        array(select convert_from(decode(a.part, 'escape'), getdatabaseencoding())
-             from unnest(string_to_array(encode(t.tgargs, 'escape'), '\000')) with ordinality a (part, place)
+             from unnest(string_to_array(encode(t.tgargs, 'escape'), E'\\000')) with ordinality a (part, place)
              where a.place <= t.tgnargs order by a.place) as arguments,
        -- copies that were switched off by themselves
        array(select b.oid::regclass::text from pg_trigger x join pg_class b on b.oid = x.tgrelid

@@ -19,6 +19,7 @@ use crate::report::Report;
 mod backlog;
 mod batches;
 mod neighbours;
+mod outbox;
 
 const PATIENCE: Duration = Duration::from_secs(300);
 const LARGE_TRANSACTION: usize = 1_000_000;
@@ -58,6 +59,9 @@ pub(crate) async fn run(rows: usize, runs: usize) -> Result<Report, Box<dyn Erro
     }
     if wanted("backlog") {
         bench.backlog(runs).await?;
+    }
+    if wanted("outbox") {
+        bench.outbox(runs).await?;
     }
     Ok(bench.report)
 }

@@ -209,5 +209,7 @@ impl Queue {
 
 /// What an append takes in memory, about.
 fn cost(append: &Append) -> usize {
-    append.events.bytes() + append.events.len() * size_of::<crate::event::Event>()
+    append.events.bytes()
+        + append.events.len() * size_of::<crate::event::Event>()
+        + append.taken.len() * size_of::<crate::capture::OutboxRow>()
 }

@@ -33,8 +33,8 @@ pub async fn plan(client: &Client, options: &SourceOptions) -> Result<Plan, PgEr
     // tables say nothing about what is to be dropped
     let options = SourceOptions { tables: Vec::new(), ..options.clone() };
     let facts = gather(client, &options).await?;
+    let outbox = outbox::gather(client, &facts).await?;
     if options.outbox.is_some() {
-        let outbox = outbox::gather(client, &facts).await?;
         return Ok(outbox::teardown(&outbox, &options));
     }
     let mut plan = Plan::default();
@@ -70,6 +70,7 @@ pub async fn plan(client: &Client, options: &SourceOptions) -> Result<Plan, PgEr
             reason: format!("drop the publication {publication_name}"),
         }),
     }
+    plan.steps.extend(outbox::switch::rest(&outbox));
     Ok(plan)
 }
 
@@ -99,7 +100,7 @@ pub async fn teardown(
         return Err(SourceError::refused(plan.blocked));
     }
     plan.present.into_iter().for_each(|present| report(Progress::Present(present)));
-    let outbox = options.outbox.is_some();
+    let is_outbox = options.outbox.is_some();
     let runner = Runner::new(client, watcher, wait);
     for note in plan.notes {
         report(Progress::Note(note));
@@ -116,7 +117,7 @@ pub async fn teardown(
         match result {
             Ok(()) => report(Progress::Done(step)),
             // another teardown was quicker
-            Err(error) if error.is_undefined_object() || outbox && error.is_outbox_gone() => {
+            Err(error) if error.is_undefined_object() || is_outbox && error.is_outbox_gone() => {
                 report(Progress::Present(format!("{}: already gone", step.what())));
             }
             Err(error) => return Err(error),

@@ -18,6 +18,8 @@ mod hazards;
 mod hostile;
 mod origins;
 mod outage;
+mod outbox;
+mod outbox_drain;
 mod publication;
 mod refusals;
 mod rendering;

@@ -2,7 +2,8 @@
 //! log stood then.
 
 use super::facts::OutboxFacts;
-use super::orders::{drop_all, drop_function_sql, drop_sql};
+use super::orders::{drop_all, drop_function_sql, drop_sql, is_present};
+use super::wish::common_functions;
 use crate::postgres::sql::quote_table;
 use crate::source::advice::list;
 use crate::source::{Facts, Finding, Plan, Step};
@@ -15,6 +16,7 @@ const LOCKS_MS: u32 = 400;
 /// there is none, or where it is none of ours to change.
 pub(in crate::source) fn plan(facts: &Facts, outbox: &OutboxFacts, plan: &mut Plan) {
     if outbox.outbox.is_none() {
+        emit(facts, outbox, plan);
         return;
     }
     if outbox.functions.iter().any(|function| function.name == "capture") {
@@ -52,6 +54,48 @@ pub(in crate::source) fn plan(facts: &Facts, outbox: &OutboxFacts, plan: &mut Pl
              it then",
         ));
     }
+}
+
+/// Makes `walhook.emit`, so that the application's call is the same whatever captures it.
+fn emit(facts: &Facts, outbox: &OutboxFacts, plan: &mut Plan) {
+    let wanted = common_functions().into_iter().find(|function| function.name == "emit");
+    let Some(wanted) = wanted.filter(|wanted| !is_present(outbox, wanted)) else { return };
+    let may = match outbox.has_schema {
+        true => outbox.schema_owned,
+        false => outbox.may_create_schema,
+    };
+    // A standby has what its primary has.
+    if facts.server.in_recovery {
+        return;
+    }
+    if !may {
+        let sentence = "is not made, since the role may not create the schema walhook";
+        let fix = "nothing, where the application sends no events of its own, or does so by \
+                   pg_logical_emit_message";
+        plan.notes.push(Finding::note("walhook.emit", sentence).fix(fix));
+        return;
+    }
+    // Of several setups at once, one makes the schema, and the others look again.
+    let schema = match outbox.has_schema {
+        true => "",
+        false => "create schema walhook;\ngrant usage on schema walhook to public;\n",
+    };
+    let sql = format!("{schema}{}", wanted.sql);
+    let reason = "create walhook.emit, for the application's own events".to_owned();
+    plan.steps.push(Step { sql, reason });
+}
+
+/// What `teardown` drops of the schema walhook where logical replication is configured: nothing
+/// while triggers or rows that nobody has read are there.
+pub(in crate::source) fn rest(outbox: &OutboxFacts) -> Option<Step> {
+    let is_used = outbox.functions.iter().any(|function| function.name == "capture");
+    let owned = outbox.schema_owned && outbox.functions.iter().all(|function| function.owned);
+    if is_used || outbox.waiting > 0 || !owned {
+        return None;
+    }
+    let mut step = drop_all(outbox)?;
+    step.reason = "drop what is left in the schema walhook".to_owned();
+    Some(step)
 }
 
 fn switch(outbox: &OutboxFacts) -> Step {

@@ -224,13 +224,13 @@ fn filtered(outbox: &OutboxFacts, oid: u32, table: &str, expression: &str) -> Wa
         .chain(["pg_temp".to_owned()])
         .collect();
     let head = CAPTURE_SQL.split_once("returns trigger").map_or("", |(_, head)| head);
-    let head = head.split_once("as $capture$").map_or("", |(head, _)| head);
+    let head = head.split_once("\nas $").map_or("", |(head, _)| head);
     let head = head.replace(
         "set search_path = pg_catalog, pg_temp",
         &format!("set search_path = {}", path.join(", ")),
     );
     let sql = format!(
-        "create or replace function walhook.{name}() returns trigger{head}as {};\nrevoke all on \
+        "create or replace function walhook.{name}() returns trigger{head} as {};\nrevoke all on \
          function walhook.{name}() from public",
         quote_literal(&body)
     );
@@ -260,6 +260,7 @@ mod tests {
         assert_eq!(function.body.matches("(select new.*)").count(), 2);
         assert_eq!(function.body.matches("(select old.*)").count(), 2);
         assert!(function.sql.contains("walhook.capture_7()"), "{}", function.sql);
+        assert!(function.sql.contains("language plpgsql security definer"), "{}", function.sql);
     }
 
     #[test]
