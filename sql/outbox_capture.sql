@@ -39,8 +39,8 @@ begin
         if w_root is not null then
             -- A row comes under the name of the table highest up that is followed, once.
             if (w_options -> 'root' ->> 'oid')::oid = w_root
-                and to_regclass(format('%I.%I', w_options -> 'root' ->> 'schema',
-                                       w_options -> 'root' ->> 'name')) = w_root
+                and to_regclass(quote_ident(w_options -> 'root' ->> 'schema') || '.'
+                                || quote_ident(w_options -> 'root' ->> 'name')) = w_root
             then
                 w_relation := w_root;
                 w_schema := w_options -> 'root' ->> 'schema';

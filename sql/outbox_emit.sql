@@ -14,6 +14,9 @@ declare
 begin
     if event is null or event = '' or octet_length(event) > 255
         or event ~ '[[:space:][:cntrl:]]'
+        -- what is blank or a control character beyond ASCII, whatever the locale says
+        or getdatabaseencoding() = 'UTF8' and event
+            ~ E'[\\u0080-\\u00a0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]'
     then
         raise invalid_parameter_value using message =
             'walhook.emit: the event''s name must be 1 to 255 bytes without spaces and control '

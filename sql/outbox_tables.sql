@@ -26,6 +26,9 @@ select c.oid,
                      ) part (oid)
                  )
                  select from reached r
+                 -- composite types and arrays are rendered part by part, whatever casts there are
+                 join pg_type t on t.oid = r.oid and t.typtype not in ('c', 'd')
+                     and t.typsubscript <> 'array_subscript_handler'::regproc
                  join pg_cast k on k.castsource = r.oid and k.casttarget = 'json'::regtype
                      and k.castmethod = 'f'
                  -- of a builtin type, no cast is looked for

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 
 use tokio_postgres::Client;
+use tokio_postgres::types::Type;
 
 use super::SourceOptions;
 use super::filter::{self, FilterFacts, Memo, Question};
+use super::outbox;
 use super::target::{FILTERS_SINCE, Whole, targets};
 use super::wish::GENERATED_SINCE;
 use crate::postgres::catalog::{self, GeneratedKind, ServerInfo, TableInfo};
@@ -85,6 +87,24 @@ pub(super) async fn gather_again(
     options: &SourceOptions,
     memo: &mut Memo,
 ) -> Result<Facts, PgError> {
+    if options.outbox.is_none() {
+        return read(client, options, memo).await;
+    }
+    // A row filter is read as the trigger will read it.
+    let (session, trusted) = outbox::paths(client).await?;
+    set_path(client, &outbox::trusted_path(&trusted)).await?;
+    let facts = read(client, options, memo).await;
+    set_path(client, &session).await?;
+    facts
+}
+
+async fn set_path(client: &Client, path: &str) -> Result<(), PgError> {
+    const SQL: &str = "select set_config('search_path', $1, false)";
+    let set = client.query_typed(SQL, &[(&path, Type::TEXT)]).await;
+    set.map(drop).map_err(|error| PgError::query("could not set the search_path", error))
+}
+
+async fn read(client: &Client, options: &SourceOptions, memo: &mut Memo) -> Result<Facts, PgError> {
     let server = catalog::server_info(client).await?;
     // The slot first: it is created last, so a slot that is seen here has its publication already,
     // whatever another session does meanwhile.

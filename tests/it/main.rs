@@ -20,6 +20,7 @@ mod origins;
 mod outage;
 mod outbox;
 mod outbox_drain;
+mod outbox_setup;
 mod publication;
 mod refusals;
 mod rendering;

@@ -7,6 +7,7 @@ use tokio_postgres::{Client, Row};
 
 use crate::postgres::error::PgError;
 use crate::postgres::lsn::Lsn;
+use crate::postgres::sql::quote_ident;
 use crate::source::Facts;
 
 /// What there is of the outbox, and what the role may do with it.
@@ -60,8 +61,6 @@ pub(in crate::source) struct Function {
     pub(in crate::source) name: String,
     pub(in crate::source) arguments: String,
     pub(in crate::source) body: String,
-    /// Its settings, as in `search_path=pg_catalog`.
-    pub(in crate::source) settings: Vec<String>,
     pub(in crate::source) owned: bool,
     pub(in crate::source) may_execute: bool,
 }
@@ -108,6 +107,7 @@ pub(in crate::source) async fn gather(
     let failed = |error| PgError::query("could not look at the outbox", error);
     let row = client.query_typed_one(FACTS, &[]).await.map_err(failed)?;
     let mut outbox = of_row(&row)?;
+    outbox.search_path = paths(client).await?.1;
     if row.try_get::<_, bool>("may_read_state")? {
         outbox.state = state(client).await?;
     }
@@ -119,7 +119,6 @@ pub(in crate::source) async fn gather(
             name: row.try_get("name")?,
             arguments: row.try_get("arguments")?,
             body: row.try_get("body")?,
-            settings: row.try_get("settings")?,
             owned: row.try_get("owned")?,
             may_execute: row.try_get("may_execute")?,
         });
@@ -151,7 +150,6 @@ fn of_row(row: &Row) -> Result<OutboxFacts, PgError> {
         has_state: row.try_get::<_, Option<u32>>("state")?.is_some(),
         alone: row.try_get("alone")?,
         drained_by: row.try_get("drained_by")?,
-        search_path: row.try_get("search_path")?,
         ..OutboxFacts::default()
     })
 }
@@ -170,6 +168,25 @@ fn trigger(row: &Row) -> Result<Trigger, PgError> {
         owner: row.try_get("owner")?,
         odd_partitions: row.try_get("odd_partitions")?,
     })
+}
+
+/// The session's `search_path`, and the schemas of it that a trigger function may use.
+pub(in crate::source) async fn paths(client: &Client) -> Result<(String, Vec<String>), PgError> {
+    const SQL: &str = include_str!("../../../sql/outbox_path.sql");
+    let failed = |error| PgError::query("could not look at the search_path", error);
+    let row = client.query_typed_one(SQL, &[]).await.map_err(failed)?;
+    Ok((row.try_get("session")?, row.try_get("trusted")?))
+}
+
+/// A `search_path` as the trigger functions of row filters have it.
+pub(in crate::source) fn trusted_path(schemas: &[String]) -> String {
+    let trusted = schemas.iter().map(|schema| quote_ident(schema));
+    let path: Vec<String> = ["pg_catalog".to_owned()]
+        .into_iter()
+        .chain(trusted)
+        .chain(["pg_temp".to_owned()])
+        .collect();
+    path.join(", ")
 }
 
 async fn state(client: &Client) -> Result<Option<State>, PgError> {

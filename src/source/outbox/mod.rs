@@ -9,5 +9,5 @@ pub(super) mod switch;
 mod wish;
 
 pub(super) use check::findings;
-pub(super) use facts::gather;
+pub(super) use facts::{gather, paths, trusted_path};
 pub(super) use orders::{Followed, followed, is_only_outdated, setup, steps, teardown};

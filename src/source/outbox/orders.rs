@@ -135,13 +135,8 @@ fn statement(sql: &str) -> String {
 
 /// Whether the function exists as it should be.
 pub(super) fn is_present(outbox: &OutboxFacts, wanted: &WantedFunction) -> bool {
-    let path = wanted.search_path.as_ref().map(|path| format!("search_path={path}"));
-    let same = |function: &&Function| {
-        function.name == wanted.name
-            && function.body == wanted.body
-            && path.as_ref().is_none_or(|path| function.settings.contains(path))
-    };
-    outbox.functions.iter().any(|function| same(&function))
+    let same = |f: &Function| f.name == wanted.name && f.body == wanted.body;
+    outbox.functions.iter().any(same)
 }
 
 /// What gives a table its triggers, and whether it has none yet; none if all is as it should be.

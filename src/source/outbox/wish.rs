@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::facts::OutboxFacts;
+use super::facts::{OutboxFacts, trusted_path};
 use crate::postgres::catalog::{GeneratedKind, TableKind};
 use crate::postgres::sql::{quote_ident, quote_literal, quote_table};
 use crate::source::target::Target;
@@ -25,8 +25,6 @@ pub(super) const TRUNCATE_KIND: i32 = 32;
 pub(super) struct WantedFunction {
     pub(super) name: String,
     pub(super) body: String,
-    /// Its `search_path`, where that is its own.
-    pub(super) search_path: Option<String>,
     /// What creates it.
     pub(super) sql: String,
 }
@@ -106,7 +104,7 @@ fn of(text: &str) -> Option<WantedFunction> {
     let head = text.get(..text.len() - rest.len())?;
     let sql = format!("create or replace function walhook.{head}{end}");
     let sql = sql.trim_end().trim_end_matches(';').to_owned();
-    Some(WantedFunction { name: name.to_owned(), body: body.to_owned(), search_path: None, sql })
+    Some(WantedFunction { name: name.to_owned(), body: body.to_owned(), sql })
 }
 
 /// The triggers of a table.
@@ -117,8 +115,11 @@ pub(super) fn triggers(
     target: &Target<'_>,
 ) -> WantedTriggers {
     let table = target.table;
-    let own_function =
-        target.spec.filter.as_ref().map(|filter| filtered(outbox, table.oid, &table.name, filter));
+    let own_function = target
+        .spec
+        .filter
+        .as_ref()
+        .map(|filter| filtered(outbox, table.oid, (&table.schema, &table.name), filter));
     let function = own_function.as_ref().map_or("capture", |function| &function.name).to_owned();
     let in_order = table.columns.iter().map(|column| &column.name);
     let key: Vec<&String> = in_order.filter(|name| table.primary_key.contains(name)).collect();
@@ -189,20 +190,27 @@ fn array(names: &[&String]) -> String {
 ///
 /// A statement inside of a function is prepared once for each session, for columns as they were
 /// then; where it fails it is tried again as a new one.
-fn filtered(outbox: &OutboxFacts, oid: u32, table: &str, expression: &str) -> WantedFunction {
+fn filtered(
+    outbox: &OutboxFacts,
+    oid: u32,
+    (schema, table): (&str, &str),
+    expression: &str,
+) -> WantedFunction {
     let name = format!("capture_{oid}");
-    let test = |rows: &str| {
+    let test = |rows: &str, more: &str| {
         format!(
             "coalesce((select case when (\n{expression}\n) then true end from (select {rows}) as \
-             {}), false)",
+             {}{more}), false)",
             quote_ident(table)
         )
     };
-    let anew = quote_literal(&format!("select {}", test("($1).*")));
+    let anew = quote_literal(&format!("select {}", test("($1).*", "")));
+    // costs nothing, but the server prepares the statement again when the table has changed
+    let bound = format!(" where true or exists (select from {})", quote_table(schema, table));
     let judged = |rows: &[(&str, &str)]| {
         let known: String = rows
             .iter()
-            .map(|(to, row)| format!("{to} := {};\n", test(&format!("{row}.*"))))
+            .map(|(to, row)| format!("{to} := {};\n", test(&format!("{row}.*"), &bound)))
             .collect();
         let again: String = rows
             .iter()
@@ -217,24 +225,19 @@ fn filtered(outbox: &OutboxFacts, oid: u32, table: &str, expression: &str) -> Wa
         .replace("/* filter: w_old_in w_new_in */", &judged(&[old, new]))
         .replace("/* filter: w_new_in */", &judged(&[new]))
         .replace("/* filter: w_old_in */", &judged(&[old]));
-    let trusted = outbox.search_path.iter().map(|schema| quote_ident(schema));
-    let path: Vec<String> = ["pg_catalog".to_owned()]
-        .into_iter()
-        .chain(trusted)
-        .chain(["pg_temp".to_owned()])
-        .collect();
+    let path = trusted_path(&outbox.search_path);
+    // in the body, which is compared
+    let body = format!("\n-- with search_path = {}{body}", path.replace('\n', " "));
     let head = CAPTURE_SQL.split_once("returns trigger").map_or("", |(_, head)| head);
     let head = head.split_once("\nas $").map_or("", |(head, _)| head);
-    let head = head.replace(
-        "set search_path = pg_catalog, pg_temp",
-        &format!("set search_path = {}", path.join(", ")),
-    );
+    let head =
+        head.replace("set search_path = pg_catalog, pg_temp", &format!("set search_path = {path}"));
     let sql = format!(
         "create or replace function walhook.{name}() returns trigger{head} as {};\nrevoke all on \
          function walhook.{name}() from public",
         quote_literal(&body)
     );
-    WantedFunction { name, body, search_path: Some(path.join(", ")), sql }
+    WantedFunction { name, body, sql }
 }
 
 #[cfg(test)]
@@ -254,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_filter_takes_its_places() {
-        let function = filtered(&OutboxFacts::default(), 7, "t", "a = 'it''s'");
+        let function = filtered(&OutboxFacts::default(), 7, ("s", "t"), "a = 'it''s'");
         assert_eq!(function.name, "capture_7");
         assert!(!function.body.contains("/* filter"), "{}", function.body);
         assert_eq!(function.body.matches("(select new.*)").count(), 2);
