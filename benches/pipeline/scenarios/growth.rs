@@ -1,6 +1,8 @@
 //! What a long journal costs: CPU of each event, and how long delivery stands still while the
 //! oldest events are deleted and SQLite copies its log into the file.
 
+use std::io::Read as _;
+
 use super::*;
 use crate::receiver::Arrival;
 
@@ -11,6 +13,16 @@ const PER_SECOND: u32 = 1_000;
 const SECONDS: u32 = 5;
 /// What retention is to delete in a run: a few seconds of its work.
 const DELETED_BYTES: u64 = 500 << 20;
+
+/// What a steady load showed.
+struct Gap {
+    /// What the receiver waited for a request beyond what the load made it wait.
+    longest_ms: f64,
+    /// Events that retention deleted meanwhile.
+    deleted: f64,
+    /// How often SQLite's log was copied into the file and begun anew.
+    checkpoints: f64,
+}
 
 impl Bench {
     /// The same events, end to end, behind a short journal and behind a long one.
@@ -54,23 +66,25 @@ impl Bench {
         let slot = self.filled(LONG).await?;
         for run in 0..runs {
             for prune in [run % 2 == 0, run % 2 == 1] {
-                let (longest, deleted) = self.longest_gap(&slot, prune).await?;
+                let gap = self.longest_gap(&slot, prune).await?;
                 let report = &mut self.report;
                 if prune {
-                    let what = "longest gap in delivery beside retention at work";
-                    report.add(what, "ms", "< 50", longest);
-                    report.add("  events that retention deleted meanwhile", "", "", deleted);
+                    let what = "longest gap in delivery beside prune and checkpoint";
+                    report.add(what, "ms", "< 50", gap.longest_ms);
+                    report.add("  events deleted meanwhile (stall)", "", "", gap.deleted);
+                    report.add("  checkpoints meanwhile (stall)", "", "", gap.checkpoints);
                 } else {
-                    report.add("  longest gap without it (stall)", "ms", "", longest);
+                    report.add("  longest gap without prune", "ms", "", gap.longest_ms);
+                    report.add("  checkpoints without prune", "", "", gap.checkpoints);
                 }
             }
         }
         self.forget(&slot).await
     }
 
-    /// Milliseconds that the receiver waited for a request beyond what the load made it wait, and
-    /// how many events were deleted meanwhile.
-    async fn longest_gap(&self, slot: &str, prune: bool) -> Result<(f64, f64), Box<dyn Error>> {
+    /// Delivers a steady load, while so much is deleted that retention is at it all the time, or
+    /// nothing is.
+    async fn longest_gap(&self, slot: &str, prune: bool) -> Result<Gap, Box<dyn Error>> {
         let receiver = Receiver::start().await?;
         let url = receiver.url();
         let kept = Journal::open_read_only(self.journal(slot))?.status()?;
@@ -85,11 +99,12 @@ impl Bench {
         load::paced(&self.client, PER_SECOND, rows).await?;
         receiver.wait_for(u64::from(rows), PATIENCE).await?;
         let arrivals = receiver.arrivals();
+        let checkpoints = checkpoints(&self.journal(slot))?;
         daemon.stop()?;
         let now = Journal::open_read_only(self.journal(slot))?.status()?;
         let first = |events: walhook::journal::EventsStatus| events.first_seq.unwrap_or_default().0;
-        let deleted = first(now.events) - first(kept.events);
-        Ok((longest_excess(&arrivals), deleted as f64))
+        let deleted = (first(now.events) - first(kept.events)) as f64;
+        Ok(Gap { longest_ms: longest_excess(&arrivals), deleted, checkpoints })
     }
 }
 
@@ -101,4 +116,11 @@ fn longest_excess(arrivals: &[Arrival]) -> f64 {
         pair[1].received_us - pair[0].received_us - committed
     });
     excess.max().unwrap_or(0) as f64 / 1e3
+}
+
+/// SQLite counts in its log's header, from the moment a journal is opened.
+fn checkpoints(journal: &Path) -> Result<f64, Box<dyn Error>> {
+    let mut header = [0; 16];
+    fs::File::open(journal.with_extension("db-wal"))?.read_exact(&mut header)?;
+    Ok(f64::from(u32::from_be_bytes([header[12], header[13], header[14], header[15]])))
 }

@@ -15,7 +15,11 @@ impl Bench {
             self.latency(300, "300 events/s", ["< 1.5", "< 6"]).await?;
             self.latency(1_000, "1,000 events/s", ["< 1.5", "< 6"]).await?;
             let reached = self.latency(half, "half of the maximum", ["", "< 40"]).await?;
-            self.report.add("  the load then, half of the maximum", "events/s", "", reached);
+            // Below this, the load itself had no room on the machine.
+            let share = reached / f64::from(half);
+            let report = &mut self.report;
+            report.add("  half of the maximum is", "events/s", "", f64::from(half));
+            report.add("  what the load reached of it", "", ">= 0.95", share);
         }
         Ok(())
     }
