@@ -77,19 +77,23 @@ impl Report {
         Ok(paths)
     }
 
-    /// The figures with an aim, and the limits they are compared with.
+    /// The figures, less the details that have nothing to reach.
     fn markdown(&self) -> String {
         let mut text = format!("Measured {}.\n\n", self.machine.sentence());
         text.push_str("| | median | aim | runs, range |\n|---|---|---|---|\n");
-        for row in self.rows.iter().filter(|row| !row.aim.is_empty()) {
-            let mark = if row.met() == Some(false) { " **missed**" } else { "" };
+        for row in &self.rows {
             let what = row.what.trim_start();
-            let indent = if what.len() < row.what.len() { "– " } else { "" };
+            let detail = what.len() < row.what.len();
+            if detail && row.aim.is_empty() {
+                continue;
+            }
+            let indent = if detail { "– " } else { "" };
+            let median = format!("{} {}", number(row.median()), row.unit);
+            let mark = if row.met() == Some(false) { " (**missed**)" } else { "" };
             let _ = writeln!(
                 text,
-                "| {indent}{what} | {} {}{mark} | {} | {}: {} |",
-                number(row.median()),
-                row.unit,
+                "| {indent}{what} | {} | {}{mark} | {}: {} |",
+                median.trim_end(),
                 row.aim,
                 row.values.len(),
                 row.range(),

@@ -104,11 +104,13 @@ struct Target<'a> {
     start: &'a str,
     /// More lines of its section.
     more: &'a str,
+    /// Requests on their way at once.
+    in_flight: usize,
 }
 
 impl<'a> Target<'a> {
     fn new(url: &'a str, events: &'a str) -> Target<'a> {
-        Target { name: "bench", url, events, start: "earliest", more: "" }
+        Target { name: "bench", url, events, start: "earliest", more: "", in_flight: IN_FLIGHT }
     }
 }
 
@@ -179,7 +181,7 @@ path = "{path}"
             publication = load::PUBLICATION,
             path = self.journal(slot).display(),
         );
-        for Target { name, url, events, start, more } in targets {
+        for Target { name, url, events, start, more, in_flight } in targets {
             text.push_str(&format!(
                 r#"
 [[endpoint]]
@@ -187,7 +189,7 @@ name = "{name}"
 url = "{url}"
 events = ["{events}"]
 secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-concurrency = {IN_FLIGHT}
+concurrency = {in_flight}
 start = "{start}"
 {more}
 "#
