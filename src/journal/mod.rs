@@ -14,6 +14,7 @@
 
 mod append;
 mod deliveries;
+mod disk;
 mod emit;
 mod error;
 mod file;
