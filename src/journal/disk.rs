@@ -39,13 +39,15 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// Starts the thread. What comes of its jobs goes to the writer's queue.
+    /// Starts the thread. What comes of its jobs goes to the writer's queue. The files are opened
+    /// now: what is made durable must be what the writer has open, whatever happens to their names.
     pub(super) fn start(shared: &Arc<Shared>) -> Result<Disk, JournalError> {
         let (jobs, asked) = flume::unbounded();
         let own = Arc::clone(shared);
+        let files = Files::open(&shared.path)?;
         let thread = std::thread::Builder::new()
             .name("journal-disk".to_owned())
-            .spawn(move || work(&own, &asked))
+            .spawn(move || work(&own, &files, &asked))
             .map_err(|error| JournalError::file(&shared.path, "start a thread for", error))?;
         Ok(Disk { jobs: Some(jobs), thread: Some(thread) })
     }
@@ -64,39 +66,45 @@ impl Drop for Disk {
     }
 }
 
-fn work(shared: &Shared, asked: &flume::Receiver<Job>) {
-    let wal = wal_of(&shared.path);
-    let mut db = None;
+fn work(shared: &Shared, files: &Files, asked: &flume::Receiver<Job>) {
     for job in asked.iter() {
         let result = match job {
-            Job::Sync => sync(&wal),
-            Job::Checkpoint => checkpoint(&mut db, &shared.path),
+            Job::Sync => files.sync(),
+            Job::Checkpoint => files.checkpoint(),
         };
         shared.queue.done(Done { job, result });
     }
 }
 
-fn wal_of(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push("-wal");
-    PathBuf::from(name)
+/// The journal's files, while the writer has them open, too.
+struct Files {
+    path: PathBuf,
+    /// The one SQLite writes for as long as anybody has it open.
+    wal: File,
+    db: Connection,
 }
 
-/// Whatever was written into the WAL before is durable afterwards. What a checkpoint has taken from
-/// there meanwhile is in the file, and was made durable before the WAL is used anew. SQLite holds no
-/// lock on this file, which closing it would let go of.
-fn sync(wal: &Path) -> Result<(), JournalError> {
-    File::open(wal)
-        .and_then(|file| file.sync_data())
-        .map_err(|error| JournalError::file(wal, "sync", error))
-}
+impl Files {
+    fn open(path: &Path) -> Result<Files, JournalError> {
+        let mut name = path.as_os_str().to_owned();
+        name.push("-wal");
+        let wal = PathBuf::from(name);
+        let wal = File::open(&wal).map_err(|error| JournalError::file(&wal, "open", error))?;
+        Ok(Files { path: path.to_owned(), wal, db: file::open_for_orders(path)? })
+    }
 
-fn checkpoint(db: &mut Option<Connection>, path: &Path) -> Result<(), JournalError> {
-    let db = match db {
-        Some(db) => db,
-        None => db.insert(file::open_for_orders(path)?),
-    };
-    copy_wal(db).map_err(|error| JournalError::sqlite(path, "copy the WAL into", error))
+    /// Whatever was written into the WAL before is durable afterwards. What a checkpoint has taken
+    /// from there meanwhile is in the file, and was made durable before the WAL is used anew. SQLite
+    /// holds no lock on the WAL, which closing it would let go of.
+    fn sync(&self) -> Result<(), JournalError> {
+        let synced = self.wal.sync_data();
+        synced.map_err(|error| JournalError::file(&self.path, "sync the WAL of", error))
+    }
+
+    fn checkpoint(&self) -> Result<(), JournalError> {
+        let copied = copy_wal(&self.db);
+        copied.map_err(|error| JournalError::sqlite(&self.path, "copy the WAL into", error))
+    }
 }
 
 /// Copies the WAL into the file as far as it can be done without waiting for anybody.
@@ -126,9 +134,9 @@ mod tests {
         };
         let (before, copied) = fill();
         assert!(before > 10 && copied == 0, "{before} {copied}");
-        sync(&wal_of(&path)).unwrap();
-        let mut db = None;
-        checkpoint(&mut db, &path).unwrap();
+        let files = Files::open(&path).unwrap();
+        files.sync().unwrap();
+        files.checkpoint().unwrap();
         assert_eq!(wal_pages(&writer).unwrap(), (before, before));
         // Begun anew, since nothing in it was needed any more.
         let (after, copied) = fill();
