@@ -23,6 +23,8 @@ const COPY_PAGES: i64 = 2_000;
 /// A WAL this long is begun anew as soon as what little is left of it can be copied: the longer it
 /// is, the longer it takes to find a page in it.
 const LONG_PAGES: i64 = 6_000;
+/// So little of it is copied by the writer itself.
+const LAST_PAGES: i64 = 500;
 /// Between looks at its length.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// After it could not be copied.
@@ -127,10 +129,11 @@ impl Writer {
         self.copying.look_at = now + LOOK_EVERY;
         let copied = disk::wal_pages(&self.db).and_then(|(pages, in_file)| {
             let left = pages - in_file;
-            if left >= COPY_PAGES {
+            let long = pages >= LONG_PAGES;
+            if left >= COPY_PAGES || (long && left > LAST_PAGES) {
                 self.copying.running = true;
                 disk.ask(Job::Checkpoint);
-            } else if left > 0 && pages >= LONG_PAGES {
+            } else if long && left > 0 {
                 disk::copy_wal(&self.db)?;
             }
             Ok(())
