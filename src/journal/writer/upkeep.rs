@@ -38,7 +38,9 @@ impl Writer {
             since.elapsed() >= self.options.durable_every
                 && self.retry.is_none_or(|retry| retry.at <= Instant::now())
         });
-        let last = stopping && !self.has_pending() && self.dirty_since.is_some();
+        // What is just being made durable is not waited for, but made so once more.
+        let volatile = self.dirty_since.is_some() || self.syncing.is_some();
+        let last = stopping && !self.has_pending() && volatile;
         if last {
             return match self.flush() {
                 Ok(()) => {
