@@ -184,7 +184,7 @@ impl ChangeSink for JournalSink {
                 None => {
                     self.moved = false;
                     self.quiet_checkpoint_due = Instant::now() + QUIET_CHECKPOINT_EVERY;
-                    Append { events: std::mem::take(&mut self.batch), checkpoint: self.place() }
+                    Append { events: self.batch.take(), checkpoint: self.place() }
                 }
             };
             if let Err(append) = self.journal.append(append, deadline)? {

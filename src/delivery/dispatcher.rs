@@ -78,7 +78,7 @@ const TURN_EVENTS: usize = 4_096;
 /// As many of these as one is worth whose condition must be judged.
 const COSTLY: usize = 16;
 /// How long outcomes may gather while requests are on their way and nobody waits for them.
-const LINGER: Duration = Duration::from_millis(1);
+const LINGER: Duration = Duration::from_millis(2);
 /// How often a cursor is saved that moves only over events which are not wanted.
 const SAVE_CURSOR_EVERY: Duration = Duration::from_secs(1);
 /// How long to wait after a journal error that may pass.

@@ -2,9 +2,10 @@
 //!
 //! It is the only thing that must be durable: what it holds, Postgres may forget. One thread
 //! writes; it commits whatever has gathered in one transaction without waiting for the disk, which
-//! survives the death of the process at any moment, and a few times a second once more with an
-//! fsync, which makes all before it survive a power cut; only then does
-//! [`durable_lsn`](Journal::durable_lsn) move. The newest events stay in memory, in the [`Tail`];
+//! survives the death of the process at any moment. A few times a second another thread syncs what
+//! was committed, which makes it survive a power cut; only then does
+//! [`durable_lsn`](Journal::durable_lsn) move. That thread also copies SQLite's WAL into the file, so
+//! that neither holds up who writes. The newest events stay in memory, in the [`Tail`];
 //! who is further behind reads [pages](Journal::page).
 //!
 //! An endpoint is a cursor over the events. Only exceptions have a row of their own: deliveries that
@@ -14,6 +15,7 @@
 
 mod append;
 mod deliveries;
+mod disk;
 mod emit;
 mod error;
 mod file;

@@ -18,8 +18,7 @@ impl Dispatcher {
             return told != Stop::Run
                 || self.window.in_flight() == 0
                 || self.window.waits_behind() > 0
-                || self.window.unsettled()
-                    >= (self.slots * self.window.limits().events).div_ceil(2)
+                || self.window.unsettled() >= self.settles_at()
                 || self.gathering_since.is_none_or(|since| now >= since + LINGER);
         }
         if told != Stop::Run && !self.attempts.is_empty() {
@@ -27,6 +26,12 @@ impl Dispatcher {
         }
         self.window.cursor() > self.saved_cursor
             && (told != Stop::Run || now >= self.saved_at + SAVE_CURSOR_EVERY)
+    }
+
+    /// How many outcomes are enough for a settlement: three quarters of what may be on its way, so
+    /// that as much can go out as long as it is being written down.
+    fn settles_at(&self) -> usize {
+        (self.slots * self.window.limits().events * 3).div_ceil(4)
     }
 
     /// Writes down what is known; a settlement that failed is sent again first.
