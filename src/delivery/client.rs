@@ -68,7 +68,7 @@ pub(super) struct ClientOptions {
 /// It speaks HTTP/2 to servers that offer it over TLS, and HTTP/1.1 to all others. Each new
 /// connection resolves the host's name anew.
 pub(super) enum Client {
-    Direct(Direct),
+    Direct(Box<Direct>),
     Proxied(Proxied),
 }
 
@@ -88,7 +88,7 @@ impl Client {
         install_crypto_provider();
         Ok(match &options.proxy {
             Some(proxy) => Client::Proxied(Proxied::new(&options, proxy, lookup)?),
-            None => Client::Direct(Direct::new(options, lookup)?),
+            None => Client::Direct(Box::new(Direct::new(options, lookup)?)),
         })
     }
 
