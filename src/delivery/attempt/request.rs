@@ -142,13 +142,13 @@ impl Sender {
                 let mut id = Vec::with_capacity(36);
                 single.event.id.write_to(&mut id);
                 let sequence = (single.sequence > 0).then(|| HeaderValue::from(single.sequence));
-                (Bytes::from(id), &*single.event.name, sequence)
+                (id, &*single.event.name, sequence)
             }
             events => {
                 let ranges = ranges(events.iter().map(|numbered| numbered.sequence));
                 let sequence = HeaderValue::try_from(ranges).ok();
                 let sequence = sequence.filter(|value| !value.is_empty());
-                (Bytes::from(batch_id(events)), BATCH_NAME, sequence)
+                (batch_id(events).into_bytes(), BATCH_NAME, sequence)
             }
         };
         // An id is ASCII letters, digits and `_`: it is both text and a header value.
@@ -156,7 +156,7 @@ impl Sender {
         for signer in &self.signers {
             signer.sign_into(text, name, at_ms, body, headers);
         }
-        if let Ok(value) = HeaderValue::from_maybe_shared(id.clone()) {
+        if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(id)) {
             headers.insert(WEBHOOK_ID, value);
         }
         headers.insert(WEBHOOK_ATTEMPT, HeaderValue::from(parcel.number));

@@ -119,7 +119,7 @@ impl Direct {
         match connection {
             Connection::Http1(connection) => self.over_http1(connection, request, deadline).await,
             Connection::Http2(sender, lease) => {
-                self.over_http2(sender, lease, request, deadline).await
+                Box::pin(self.over_http2(sender, lease, request, deadline)).await
             }
         }
     }
@@ -187,7 +187,7 @@ impl Direct {
     /// A connection, and whether it is new.
     async fn connect(&self, deadline: Instant) -> Result<(Connection, bool), Trouble> {
         let connected_by = Instant::now() + self.connect_timeout;
-        match timeout_at(deadline.min(connected_by), self.connecting()).await {
+        match timeout_at(deadline.min(connected_by), Box::pin(self.connecting())).await {
             Ok(connection) => connection,
             Err(_) if deadline < connected_by => Err(Trouble::Late),
             Err(_) => Err(Trouble::ConnectLate),
