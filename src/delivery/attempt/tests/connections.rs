@@ -12,8 +12,7 @@ use super::*;
 pub(super) async fn network_is_seen() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (connected, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-    (connected.unwrap(), accepted.unwrap());
+    tokio::try_join!(TcpStream::connect(address), listener.accept()).unwrap();
 }
 
 /// Answers one request of a connection, and keeps that open.
