@@ -195,10 +195,17 @@ impl Direct {
     }
 
     async fn connecting(&self) -> Result<(Connection, bool), Trouble> {
-        let may_share = self.connector.is_tls() && !self.speaks_http1.load(Ordering::Relaxed);
-        let _turn = if may_share { Some(self.turn.lock().await) } else { None };
-        if may_share && let Some(connection) = self.pool.shared() {
-            return Ok((connection, false));
+        let may_share = || self.connector.is_tls() && !self.speaks_http1.load(Ordering::Relaxed);
+        let mut turn = None;
+        if may_share() {
+            turn = Some(self.turn.lock().await);
+            if let Some(connection) = self.pool.shared() {
+                return Ok((connection, false));
+            }
+        }
+        // Whoever was first found out that each needs a connection of its own.
+        if !may_share() {
+            turn = None;
         }
         let connection = match self.connector.connect().await? {
             Stream::Plain(stream) => Connection::Http1(Http1::new(stream).await?),
@@ -212,6 +219,7 @@ impl Direct {
                 }
             }
         };
+        drop(turn);
         Ok((connection, true))
     }
 }
