@@ -11,6 +11,7 @@ use crate::event::Lanes;
 use crate::event::id::TransactionTag;
 
 mod batches;
+mod connections;
 mod network;
 mod requests;
 mod tls;
