@@ -4,7 +4,7 @@
 //! table: every figure next to a limit measured in the same run, so that a noisy or slow machine
 //! shows in both. Times are medians over `WALHOOK_BENCH_RUNS` runs (3); `WALHOOK_BENCH_ROWS` sets
 //! the rows a run (100,000) and `WALHOOK_BENCH_ONLY` the scenarios, separated by commas, of
-//! `journal`, `end-to-end`, `latency`, `batches`, `neighbours`, `large` and `backlog`.
+//! `journal`, `end-to-end`, `latency`, `batches`, `neighbours`, `fanout`, `large` and `backlog`.
 
 mod bare_client;
 mod daemon;

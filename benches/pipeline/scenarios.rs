@@ -18,6 +18,7 @@ use crate::report::Report;
 
 mod backlog;
 mod batches;
+mod fanout;
 mod neighbours;
 
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -49,6 +50,9 @@ pub(crate) async fn run(rows: usize, runs: usize) -> Result<Report, Box<dyn Erro
         if wanted("neighbours") {
             bench.neighbours(run).await?;
         }
+        if wanted("fanout") {
+            bench.fanout().await?;
+        }
     }
     if wanted("large") {
         bench.large_transaction().await?;
@@ -70,11 +74,13 @@ struct Target<'a> {
     events: &'a str,
     /// More lines of its section.
     more: &'a str,
+    /// Requests on their way at once.
+    in_flight: usize,
 }
 
 impl<'a> Target<'a> {
     fn new(url: &'a str, events: &'a str) -> Target<'a> {
-        Target { name: "bench", url, events, more: "" }
+        Target { name: "bench", url, events, more: "", in_flight: IN_FLIGHT }
     }
 }
 
@@ -124,7 +130,7 @@ path = "{journal}"
             publication = load::PUBLICATION,
             journal = self.journal(slot).display(),
         );
-        for Target { name, url, events, more } in targets {
+        for Target { name, url, events, more, in_flight } in targets {
             text.push_str(&format!(
                 r#"
 [[endpoint]]
@@ -132,7 +138,7 @@ name = "{name}"
 url = "{url}"
 events = ["{events}"]
 secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-concurrency = {IN_FLIGHT}
+concurrency = {in_flight}
 start = "earliest"
 {more}
 "#

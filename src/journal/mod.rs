@@ -26,6 +26,7 @@ mod pace;
 mod prune;
 mod queue;
 mod read;
+mod routing;
 mod settle;
 mod status;
 mod stored;
@@ -56,6 +57,8 @@ pub use model::{
 pub use orders::{
     Chosen, Order, OrderProgress, OrderResult, OrderStep, Point, Wish, give as give_order,
 };
+pub use read::Picked;
+pub use routing::{Course, Follower, Run};
 pub use status::{
     AttemptEntry, DeadDelivery, EndpointStatus, EventsStatus, JournalReader, JournalStatus,
 };
@@ -259,6 +262,20 @@ impl Journal {
         max_bytes: usize,
     ) -> Result<Arc<StoredBatch>, JournalError> {
         self.reads.run(move |db| db.page(after, max_events, max_bytes).map(Arc::new)).await
+    }
+
+    /// The events of these runs, which ascend, as far as they are there still: up to `max_events` of
+    /// them and `max_bytes` of bodies, but at least one if there is one. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub async fn pick(
+        &self,
+        runs: Vec<Run>,
+        max_events: usize,
+        max_bytes: usize,
+    ) -> Result<Picked, JournalError> {
+        self.reads.run(move |db| db.pick(&runs, max_events, max_bytes)).await
     }
 
     /// The events of these numbers, in the same order; those that were pruned are left out. Needs a

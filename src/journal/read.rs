@@ -1,6 +1,6 @@
 //! Reading events, beside the writer.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,11 +15,14 @@ use super::error::JournalError;
 use super::file;
 use super::model::{Due, DueDelivery, EndpointId, Seq};
 use super::orders::{self, Order, Wish};
+use super::routing::Run;
 use super::status::count;
 use super::stored::{StoredBatch, StoredEvent};
 
 const PAGE: &str = "SELECT seq, id, name, committed_at_us, lane_1, lane_2, body FROM events \
     WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+const RUN: &str = "SELECT seq, id, name, committed_at_us, lane_1, lane_2, body FROM events \
+    WHERE seq >= ?1 AND seq <= ?2 ORDER BY seq";
 const LOAD: &str = "SELECT seq, id, name, committed_at_us, lane_1, lane_2, body FROM events \
     WHERE seq = ?1";
 const WAITING: &str = "SELECT seq, due_at_ms, attempts, sequence FROM deliveries \
@@ -40,6 +43,15 @@ const NAMES: usize = 1024;
 
 /// Bytes of bodies one call of `due` returns, about.
 const DUE_BYTES: usize = 4 << 20;
+
+/// See [`Journal::pick`](super::Journal::pick).
+#[derive(Debug, Default)]
+pub struct Picked {
+    /// Ascending, none of them empty.
+    pub batches: VecDeque<Arc<StoredBatch>>,
+    /// The runs were read up to there; what is not in the batches is not in the journal any more.
+    pub through: Seq,
+}
 
 /// A few read connections, used on tokio's blocking threads.
 pub(super) struct ReadPool {
@@ -126,6 +138,51 @@ impl ReadConnection {
             })?;
         }
         Ok(StoredBatch::new(Seq(first_seq), events))
+    }
+
+    /// See [`Journal::pick`](super::Journal::pick).
+    pub(super) fn pick(
+        &mut self,
+        runs: &[Run],
+        max_events: usize,
+        max_bytes: usize,
+    ) -> rusqlite::Result<Picked> {
+        let mut picked = Picked::default();
+        let (mut count, mut bytes) = (0, 0);
+        let mut query = self.db.prepare_cached(RUN)?;
+        for run in runs {
+            let mut rows = query.query([run.first.0, run.last.0])?;
+            let (mut first_seq, mut events) = (run.first.0, EventBatch::default());
+            let mut full = false;
+            while let Some(row) = rows.next()? {
+                let seq: i64 = row.get(0)?;
+                let body = row.get_ref(6)?.as_blob()?;
+                full = count > 0 && (count >= max_events || bytes + body.len() > max_bytes);
+                if full {
+                    break;
+                }
+                if events.is_empty() {
+                    first_seq = seq;
+                }
+                count += 1;
+                bytes += body.len();
+                picked.through = Seq(seq);
+                let name = intern(&mut self.names, row.get_ref(2)?.as_str()?);
+                let id = EventId::from_bytes(row.get(1)?);
+                events.push(id, name, lanes_of(row, 4)?, row.get(3)?, |buffer| {
+                    buffer.extend_from_slice(body);
+                    Ok::<_, rusqlite::Error>(())
+                })?;
+            }
+            if !events.is_empty() {
+                picked.batches.push_back(Arc::new(StoredBatch::new(Seq(first_seq), events)));
+            }
+            if full {
+                break;
+            }
+            picked.through = run.last;
+        }
+        Ok(picked)
     }
 
     /// The event of this number, if it is still there.

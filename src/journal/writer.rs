@@ -1,6 +1,7 @@
 //! The one thread that writes: it takes whatever is queued, commits it together, and answers.
 
 mod commit;
+mod passing;
 mod upkeep;
 
 use std::collections::{HashMap, VecDeque};
@@ -96,6 +97,9 @@ pub(super) struct Writer {
     dirty_since: Option<Instant>,
     retry: Option<Retry>,
     prune_at: Instant,
+    /// Whether cursors of endpoints that rest are behind, and when they were last moved on.
+    pass_wanted: bool,
+    passed_at: Instant,
     pace: Pace,
     losses: Losses,
     _lock: Lock,
@@ -139,6 +143,8 @@ impl Writer {
             dirty_since: None,
             retry: None,
             prune_at: Instant::now(),
+            pass_wanted: false,
+            passed_at: Instant::now(),
             pace: Pace::new(Instant::now()),
             losses: Losses::default(),
             _lock: lock,
@@ -171,6 +177,7 @@ impl Writer {
                 warn!(lost, "too many walhook.* events at once: some are not sent");
             }
             self.commit(work.commands)?;
+            self.pass_if_due()?;
             self.flush_if_wanted(work.stopping && work.last)?;
             self.prune_if_due()?;
             self.pace.cycle_ended(Instant::now());
@@ -190,7 +197,7 @@ impl Writer {
     }
 
     fn wake_at(&self) -> Instant {
-        let mut at = self.prune_at;
+        let mut at = self.pass_at().map_or(self.prune_at, |pass_at| pass_at.min(self.prune_at));
         if let Some(since) = self.dirty_since {
             at = at.min(since + self.options.durable_every);
         }
