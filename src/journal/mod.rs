@@ -264,6 +264,21 @@ impl Journal {
         self.reads.run(move |db| db.page(after, max_events, max_bytes).map(Arc::new)).await
     }
 
+    /// Like [`page`](Self::page), for those who all read the stream from about the same place: the
+    /// page may have been read for another one, may begin before `after`, and may hold events that
+    /// were pruned since.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub async fn shared_page(
+        &self,
+        after: Seq,
+        max_events: usize,
+        max_bytes: usize,
+    ) -> Result<Arc<StoredBatch>, JournalError> {
+        self.reads.shared_page(after, max_events, max_bytes).await
+    }
+
     /// The events of these runs, which ascend, as far as they are there still: up to `max_events` of
     /// them and `max_bytes` of bodies, but at least one if there is one. Needs a tokio runtime.
     ///

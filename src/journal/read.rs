@@ -41,6 +41,10 @@ const CONNECTIONS: usize = 4;
 /// Event names kept for reuse; a stream of ever new ones starts over.
 const NAMES: usize = 1024;
 
+/// Pages kept for those who read the same ones a moment later, unless they are larger than that.
+const PAGES: usize = 4;
+const PAGE_BYTES: usize = 2 << 20;
+
 /// Bytes of bodies one call of `due` returns, about.
 const DUE_BYTES: usize = 4 << 20;
 
@@ -57,6 +61,7 @@ pub struct Picked {
 pub(super) struct ReadPool {
     path: PathBuf,
     idle: Mutex<Vec<ReadConnection>>,
+    pages: Mutex<VecDeque<Arc<StoredBatch>>>,
     permits: Arc<Semaphore>,
 }
 
@@ -71,6 +76,7 @@ impl ReadPool {
         ReadPool {
             path: path.to_owned(),
             idle: Mutex::default(),
+            pages: Mutex::default(),
             permits: Arc::new(Semaphore::new(CONNECTIONS)),
         }
     }
@@ -94,6 +100,42 @@ impl ReadPool {
         });
         // Only a runtime that is shutting down, or a panic in the read, ends the task otherwise.
         task.await.unwrap_or_else(|_| Err(JournalError::closed()))
+    }
+
+    /// Like [`page`](ReadConnection::page), of which it may be a part, or one that was read for
+    /// somebody else: after a restart many endpoints read the same events.
+    pub(super) async fn shared_page(
+        self: &Arc<ReadPool>,
+        after: Seq,
+        max_events: usize,
+        max_bytes: usize,
+    ) -> Result<Arc<StoredBatch>, JournalError> {
+        if let Some(page) = self.known_page(after) {
+            return Ok(page);
+        }
+        let pool = Arc::clone(self);
+        self.run(move |db| {
+            // Others may have waited for this read, too.
+            if let Some(page) = pool.known_page(after) {
+                return Ok(page);
+            }
+            let page = Arc::new(db.page(after, max_events, max_bytes)?);
+            if !page.is_empty() && page.bytes() <= PAGE_BYTES {
+                let mut pages = pool.pages.lock().unwrap_or_else(PoisonError::into_inner);
+                pages.truncate(PAGES - 1);
+                pages.push_front(Arc::clone(&page));
+            }
+            Ok(page)
+        })
+        .await
+    }
+
+    fn known_page(&self, after: Seq) -> Option<Arc<StoredBatch>> {
+        let pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        let holds = |page: &&Arc<StoredBatch>| {
+            page.first_seq() <= Seq(after.0 + 1) && after < page.last_seq()
+        };
+        pages.iter().find(holds).cloned()
     }
 
     fn take(&self) -> Result<ReadConnection, JournalError> {

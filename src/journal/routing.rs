@@ -19,7 +19,7 @@ use super::stored::StoredBatch;
 /// Names whose groups are kept; a stream of ever new ones starts over.
 const NAMES: usize = 4096;
 /// Runs kept of all groups together, for those who are behind,
-const RUNS: usize = 1 << 20;
+const RUNS: usize = if cfg!(test) { 1 << 13 } else { 1 << 20 };
 /// and at least that many of each.
 const RUNS_OF_GROUP: usize = 1024;
 /// Below this many nobody looks whether some are needed no more.

@@ -165,7 +165,7 @@ impl Intake {
         let runs: Vec<Run> = self.runs.iter().map(rest).collect();
         async move {
             if runs.is_empty() {
-                journal.page(taken, PAGE_EVENTS, PAGE_BYTES).await.map(Page::Next)
+                journal.shared_page(taken, PAGE_EVENTS, PAGE_BYTES).await.map(Page::Next)
             } else {
                 journal.pick(runs, PAGE_EVENTS, PAGE_BYTES).await.map(Page::Picked)
             }
