@@ -5,7 +5,8 @@
 //! survives the death of the process at any moment, and a few times a second once more with an
 //! fsync, which makes all before it survive a power cut; only then does
 //! [`durable_lsn`](Journal::durable_lsn) move. The newest events stay in memory, in the [`Tail`];
-//! who is further behind reads [pages](Journal::page).
+//! who is further behind reads [pages](Journal::page). Which of the events concern whom is known by
+//! their names, so that nobody looks at those of others: see [`Follower`].
 //!
 //! An endpoint is a cursor over the events. Only exceptions have a row of their own: deliveries that
 //! wait for their retry, are blocked behind such a one of the same lane, or are dead.
