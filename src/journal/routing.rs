@@ -277,7 +277,8 @@ impl State {
         let taken = self.members.values().map(|member| member.taken).min();
         let needed = self.runs.partition_point(|run| taken.is_none_or(|taken| run.last <= taken));
         let too_many = if self.runs.len() - needed >= cap { cap.div_ceil(4) } else { 0 };
-        if let Some(run) = self.runs.drain(..needed + too_many).last() {
+        let forgotten = self.runs.drain(..needed + too_many).next_back();
+        if let Some(run) = forgotten {
             self.since = self.since.max(run.last);
         }
         self.trim_at = (2 * self.runs.len()).max(RUNS_KEPT);

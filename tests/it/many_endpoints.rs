@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::harness::{Answer, Database, Receiver, Request, Workspace, pause};
 
 const PATIENCE: Duration = Duration::from_secs(120);
-const ENDPOINTS: usize = 120;
+const ENDPOINTS: usize = 60;
 const CONCURRENCY: usize = 2;
 /// Names of events; nobody but the endpoints that want everything wants the last two.
 const NAMES: usize = 14;
@@ -18,8 +18,8 @@ const WANTED: usize = NAMES - 2;
 /// So many of the endpoints want everything.
 const GREEDY: usize = 3;
 const KEYS: usize = 5;
-const KILLS: usize = 8;
-const EVENTS_AT_ONCE: usize = 100;
+const KILLS: usize = 6;
+const EVENTS_AT_ONCE: usize = 60;
 
 fn path(endpoint: usize) -> String {
     format!("/e{endpoint}")
