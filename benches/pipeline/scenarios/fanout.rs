@@ -19,12 +19,12 @@ struct Used {
 
 impl Bench {
     pub(super) async fn fanout(&mut self) -> Outcome {
-        self.to_many().await?;
-        self.to_few_of_many().await
+        self.one_or_many().await?;
+        self.few_of_many().await
     }
 
     /// The same number of requests by one endpoint and by a hundred, a dead one beside them.
-    async fn to_many(&mut self) -> Outcome {
+    async fn one_or_many(&mut self) -> Outcome {
         let requests = self.rows / 2;
         let receiver = Receiver::start().await?;
         let url = receiver.url();
@@ -47,7 +47,7 @@ impl Bench {
 
     /// The same events by three endpoints that want all of them, and by a thousand of which three
     /// want each.
-    async fn to_few_of_many(&mut self) -> Outcome {
+    async fn few_of_many(&mut self) -> Outcome {
         let events = self.rows / 5;
         let receiver = Receiver::start().await?;
         let url = receiver.url();
