@@ -80,6 +80,27 @@ pub(crate) async fn single_updates(client: &Client, rows: usize) -> Result<(), B
     Ok(())
 }
 
+/// `count` events of the application's own, about 500 bytes each and each in a transaction of its
+/// own, whose names take turns: `thing_0.done` to that of `names`, less one.
+pub(crate) async fn messages(
+    client: &Client,
+    names: usize,
+    count: usize,
+) -> Result<(), Box<dyn Error>> {
+    client
+        .batch_execute(&format!(
+            "do $$ begin for n in 0..{count} - 1 loop
+                 perform pg_logical_emit_message(true, 'walhook', format(
+                     '{{\"event\":\"thing_%s.done\",\"key\":%s,\"data\":\"%s\"}}',
+                     n % {names}, n, repeat('x', 300)));
+                 commit;
+             end loop; end $$"
+        ))
+        .await?;
+    log_end(client).await?;
+    Ok(())
+}
+
 /// One transaction of `rows` rows. Returns the end of the log.
 pub(crate) async fn one_large(client: &Client, rows: usize) -> Result<String, Box<dyn Error>> {
     client

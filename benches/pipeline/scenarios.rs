@@ -21,6 +21,7 @@ mod backlog;
 mod batches;
 mod crowd;
 mod end_to_end;
+mod fanout;
 mod fill;
 mod growth;
 mod journal;
@@ -40,6 +41,7 @@ pub(crate) const NAMES: &[&str] = &[
     "growth",
     "stall",
     "neighbours",
+    "fanout",
     "backlog",
 ];
 
@@ -85,6 +87,11 @@ pub(crate) async fn run(rows: usize, runs: usize) -> Result<Report, Box<dyn Erro
             "growth" => bench.growth(runs).await?,
             "stall" => bench.stall(runs).await?,
             "neighbours" => bench.neighbours(long_runs).await?,
+            "fanout" => {
+                for _ in 0..long_runs {
+                    bench.fanout().await?;
+                }
+            }
             "backlog" => bench.backlog(runs).await?,
             // Measured above, by turns.
             _ => {}

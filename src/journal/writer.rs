@@ -1,6 +1,7 @@
 //! The one thread that writes: it takes whatever is queued, commits it together, and answers.
 
 mod commit;
+mod passing;
 mod upkeep;
 
 use std::collections::{HashMap, VecDeque};
@@ -102,6 +103,9 @@ pub(super) struct Writer {
     copying: Copying,
     retry: Option<Retry>,
     prune_at: Instant,
+    /// Whether cursors of endpoints that rest are behind, and when they were last moved on.
+    pass_wanted: bool,
+    passed_at: Instant,
     pace: Pace,
     losses: Losses,
     _lock: Lock,
@@ -165,6 +169,8 @@ impl Writer {
             copying,
             retry: None,
             prune_at: Instant::now(),
+            pass_wanted: false,
+            passed_at: Instant::now(),
             pace: Pace::new(Instant::now()),
             losses: Losses::default(),
             _lock: lock,
@@ -201,6 +207,7 @@ impl Writer {
                 self.disk_done(done)?;
             }
             self.commit(work.commands)?;
+            self.pass_if_due()?;
             self.flush_if_wanted(work.stopping && work.last)?;
             self.copy_wal_if_long()?;
             self.prune_if_due()?;
@@ -221,7 +228,7 @@ impl Writer {
     }
 
     fn wake_at(&self) -> Instant {
-        let mut at = self.prune_at;
+        let mut at = self.pass_at().map_or(self.prune_at, |pass_at| pass_at.min(self.prune_at));
         if let Some(since) = self.dirty_since
             && self.syncing.is_none()
         {

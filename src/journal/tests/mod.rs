@@ -4,6 +4,7 @@ mod crash;
 mod flow;
 mod model;
 mod orders;
+mod passing;
 mod refusal;
 mod replays;
 mod reports;
