@@ -28,6 +28,7 @@ mod journal;
 mod latency;
 mod memory;
 mod neighbours;
+mod outbox;
 
 /// What `WALHOOK_BENCH_ONLY` may name.
 pub(crate) const NAMES: &[&str] = &[
@@ -43,6 +44,7 @@ pub(crate) const NAMES: &[&str] = &[
     "neighbours",
     "fanout",
     "backlog",
+    "outbox",
 ];
 
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -93,6 +95,7 @@ pub(crate) async fn run(rows: usize, runs: usize) -> Result<Report, Box<dyn Erro
                 }
             }
             "backlog" => bench.backlog(runs).await?,
+            "outbox" => bench.outbox(runs).await?,
             // Measured above, by turns.
             _ => {}
         }

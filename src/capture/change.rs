@@ -18,6 +18,13 @@ pub enum CaptureKind {
 }
 
 impl CaptureKind {
+    /// The way of this name.
+    pub fn named(name: &str) -> Option<CaptureKind> {
+        [CaptureKind::Replication, CaptureKind::Outbox]
+            .into_iter()
+            .find(|kind| kind.as_str() == name)
+    }
+
     /// As the configuration and events write it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -41,6 +48,17 @@ pub struct Transaction {
     /// that differs from change to change. Neither unique nor in order; tells where to look in the
     /// log, and nothing is decided by it.
     pub row_lsn: Lsn,
+}
+
+/// A row of an outbox, told from any other that ever had its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutboxRow {
+    /// Its number.
+    pub id: i64,
+    /// The transaction that wrote it.
+    pub xid: u64,
+    /// When, in microseconds since the Unix epoch, by the primary's clock.
+    pub written_at_us: i64,
 }
 
 /// Which database is followed, and on which timeline.
@@ -205,4 +223,26 @@ pub trait ChangeSink {
 
     /// Up to where everything is on stable storage: what the server may be told.
     fn durable_lsn(&self) -> Lsn;
+
+    /// This row of the outbox was taken, with all that [`change`](ChangeSink::change) and
+    /// [`lost`](ChangeSink::lost) said since the last one. It is to be stored with that, for if the
+    /// row is there again after a crash, it must not be taken again.
+    fn took(&mut self, row: OutboxRow) {
+        let _ = row;
+    }
+
+    /// All rows taken so far are deleted from the outbox for good.
+    fn deleted(&mut self) {}
+
+    /// Changes that will make no event, as many as is known, and why.
+    fn lost(&mut self, changes: Option<u64>, why: String) {
+        let _ = (changes, why);
+    }
+
+    /// Moves [`durable_lsn`](ChangeSink::durable_lsn) up to what was handed over, waiting until
+    /// `deadline` at most; `true` when that is done.
+    fn make_durable(&mut self, deadline: Instant) -> Result<bool, Self::Error> {
+        let _ = deadline;
+        Ok(true)
+    }
 }

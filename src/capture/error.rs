@@ -69,6 +69,15 @@ pub enum Refusal {
         /// The publication's name.
         publication: String,
     },
+    /// There was an outbox, and is none any more.
+    OutboxMissing,
+    /// The same, where the changes were to come from a slot from then on.
+    OutboxLeft,
+    /// A row of the outbox holds text that is not UTF-8.
+    UnreadableRow {
+        /// Its number.
+        id: i64,
+    },
     /// The server cannot turn a value of a transaction into UTF-8, today or ever.
     Untranslatable {
         /// The transaction and how to go on without it.
@@ -115,7 +124,10 @@ impl Refusal {
     pub(super) fn can_be_accepted(&self) -> bool {
         matches!(
             self,
-            Refusal::Gap { .. } | Refusal::AheadOfServer { .. } | Refusal::OtherTimeline { .. }
+            Refusal::Gap { .. }
+                | Refusal::AheadOfServer { .. }
+                | Refusal::OtherTimeline { .. }
+                | Refusal::OutboxLeft
         )
     }
 }
@@ -186,6 +198,21 @@ impl fmt::Display for Refusal {
                 "publication {publication:?} did not exist when the next change of the stream was \
                  made, and creating it now does not help, as Postgres looks at the past; {NEW_SLOT}"
             ),
+            Refusal::OutboxMissing => f.write_str(
+                "the outbox (table walhook.outbox) does not exist any more, so changes made since \
+                 it was dropped are lost; create it again with `walhook setup`, then start again",
+            ),
+            Refusal::OutboxLeft => write!(
+                f,
+                "the journal's events come from an outbox (table walhook.outbox) that does not \
+                 exist any more: what it may still have held is lost, and so is what was changed \
+                 between its end and the slot's beginning; {ACCEPT}"
+            ),
+            Refusal::UnreadableRow { id } => write!(
+                f,
+                "row {id} of the outbox holds text that is not UTF-8; {REPLACE}, or, to go on \
+                 without it, run DELETE FROM walhook.outbox WHERE id = {id} in the database"
+            ),
             Refusal::Untranslatable { leave_out, row_lsn, said } => {
                 f.write_str("a row holds text that Postgres cannot turn into UTF-8")?;
                 if let Some(row_lsn) = row_lsn {
@@ -243,6 +270,11 @@ pub(super) enum Kind {
     NotSetUp {
         slot: String,
     },
+    NoOutbox,
+    Switched {
+        lsn: Lsn,
+    },
+    NotSwitched,
     TooOld {
         version: u32,
     },
@@ -288,6 +320,30 @@ impl CaptureError {
         CaptureError(Kind::NotSetUp { slot: slot.to_owned() })
     }
 
+    pub(super) fn no_outbox() -> CaptureError {
+        CaptureError(Kind::NoOutbox)
+    }
+
+    /// The triggers that fill the outbox gave way to logical replication at `lsn`.
+    pub(super) fn switched(lsn: Lsn) -> CaptureError {
+        CaptureError(Kind::Switched { lsn })
+    }
+
+    /// Or they did not, though that is what was to be followed.
+    pub(super) fn not_switched() -> CaptureError {
+        CaptureError(Kind::NotSwitched)
+    }
+
+    /// A row of the outbox that only another version can read. It stays, and so does what is behind
+    /// it.
+    pub(super) fn unknown_op(op: u8, id: i64) -> CaptureError {
+        CaptureError(Kind::NotYet(format!(
+            "row {id} of the outbox is of the kind {:?}, which this version of walhook does not \
+             know: run the version whose `walhook setup` was run last (nothing is lost meanwhile)",
+            char::from(op)
+        )))
+    }
+
     pub(super) fn too_old(version_num: u32) -> CaptureError {
         CaptureError(Kind::TooOld { version: version_num / 10_000 })
     }
@@ -320,11 +376,24 @@ impl CaptureError {
         matches!(self.0, Kind::Refused(_))
     }
 
+    /// Whether there is no outbox any more to take the rest from.
+    pub(super) fn is_outbox_left(&self) -> bool {
+        matches!(self.0, Kind::Refused(Refusal::OutboxLeft))
+    }
+
     /// Whether the configuration does not fit the database: there is neither a slot nor a stored
     /// position, as `walhook setup` was never run, the slot is another kind of slot, or the server
     /// is too old.
     pub fn is_configuration(&self) -> bool {
-        matches!(self.0, Kind::NotSetUp { .. } | Kind::UnfitSlot { .. } | Kind::TooOld { .. })
+        matches!(
+            self.0,
+            Kind::NotSetUp { .. }
+                | Kind::NoOutbox
+                | Kind::Switched { .. }
+                | Kind::NotSwitched
+                | Kind::UnfitSlot { .. }
+                | Kind::TooOld { .. }
+        )
     }
 
     /// Whether the same may succeed after a while.
@@ -383,6 +452,22 @@ impl fmt::Display for CaptureError {
                 "replication slot {slot:?} does not exist yet; create it and the publication with \
                  `walhook setup` (`--dry-run` shows the SQL), or set source.create = true to let \
                  `walhook run` do it"
+            ),
+            Kind::NoOutbox => f.write_str(
+                "the outbox (table walhook.outbox) does not exist yet; create it and its triggers \
+                 with `walhook setup` (`--dry-run` shows the SQL), or set source.create = true to \
+                 let `walhook run` do it",
+            ),
+            Kind::Switched { lsn } => write!(
+                f,
+                "the triggers that fill the outbox gave way to logical replication at {lsn}: set \
+                 source.capture = \"replication\" (what is left in the outbox is sent then, too), or \
+                 run `walhook setup` to have triggers again"
+            ),
+            Kind::NotSwitched => f.write_str(
+                "the journal's events come from the outbox, and triggers still fill it: run \
+                 `walhook setup` with source.capture = \"replication\", which goes over to logical \
+                 replication, or set source.capture = \"outbox\" again",
             ),
             Kind::TooOld { version } => write!(
                 f,

@@ -15,13 +15,13 @@ mod timeline;
 mod wait;
 
 pub use change::{
-    CaptureKind, Change, ChangeSink, Position, Recorded, RecordedKind, RecordedTable, Source,
-    Transaction,
+    CaptureKind, Change, ChangeSink, OutboxRow, Position, Recorded, RecordedKind, RecordedTable,
+    Source, Transaction,
 };
 pub(crate) use error::REPLACE;
 pub use error::{CaptureError, LeaveOut};
 pub use filter::{RowFilters, TableFilter};
-pub use outbox::{OutboxOptions, run_outbox};
+pub use outbox::{OutboxOptions, OutboxStart, Switched, drain_switched, run_outbox};
 pub use position::StartPoint;
 pub use progress::Progress;
 pub use replication::{Origin, ReplicationOptions, run_replication};

@@ -1,15 +1,52 @@
 //! Capture from the outbox, a table that triggers fill: take the lowest rows, wait until the journal
 //! has them for good, then delete them.
+//!
+//! It is a queue and not a log: rows come in the order of their numbers as far as they are committed,
+//! and one whose transaction took long comes later, before higher ones. The rows of one record were
+//! numbered under its lock, so among those there is no other order. What was taken and is not known
+//! to be deleted is remembered, here and in the journal, and deleted first after an interruption.
 
-use std::time::Duration;
+mod queue;
+mod row;
+mod switch;
+mod tables;
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tracing::{info, warn};
 
-use crate::postgres::connection::ConnectionOptions;
+use crate::postgres::connection::{self, Client, ConnectionOptions};
+use crate::postgres::error::PgError;
+use crate::postgres::lsn::Lsn;
 
-use super::change::ChangeSink;
-use super::error::CaptureError;
+use super::change::{
+    Change, ChangeSink, OutboxRow, Position, Recorded, RecordedKind, Source, Transaction,
+};
+use super::error::{CaptureError, Refusal};
+use super::position::StartPoint;
 use super::progress::Progress;
+use super::wait::{Delay, LONGEST_DELAY, ask, settle, sleep_unless_stopped, unless_stopped};
+
+pub use switch::{Switched, drain_switched};
+
+use queue::{BATCH_ROWS, Batch, Queue};
+use row::{Entry, last_written};
+use tables::Tables;
+
+/// Between attempts to get the lock that another has.
+const LOCK_ASKED_EVERY: Duration = Duration::from_millis(500);
+/// A look at the empty outbox may take this part of the time at most. It takes long where somebody's
+/// old snapshot (a dump, a report) keeps the server from passing over all that was deleted since.
+const LOOK_SHARE: u32 = 4;
+/// How soon an order to stop is noticed while there is no room downstream.
+const NOTICE_EVERY: Duration = Duration::from_millis(50);
+/// How long a stop waits for the last rows to become durable.
+const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// What to follow.
 #[derive(Clone, Debug)]
@@ -20,20 +57,456 @@ pub struct OutboxOptions {
     pub poll: Duration,
     /// Whether to listen for the triggers' notifications.
     pub notify: bool,
+    /// Whether U+FFFD stands for bytes that are not UTF-8, instead of an error.
+    pub replace_invalid_utf8: bool,
+}
+
+/// Where an earlier run stopped.
+#[derive(Clone, Debug)]
+pub struct OutboxStart {
+    /// Whose outbox it was, the last row that was taken, and the number of batches.
+    pub point: StartPoint,
+    /// The rows that were taken and are not known to be deleted.
+    pub taken: Vec<OutboxRow>,
 }
 
 /// Follows the outbox until told to stop through `progress`, reconnecting as often as it takes.
 ///
-/// Blocks: it wants a thread of its own, outside of the runtime behind `runtime`.
+/// Blocks: it wants a thread of its own, outside of the runtime behind `runtime`, which it uses for
+/// its connection.
 ///
 /// # Errors
 /// A refusal where going on would lose changes, and whatever no second try can change.
 pub fn run_outbox<S: ChangeSink>(
     options: &OutboxOptions,
+    start: Option<OutboxStart>,
     sink: &mut S,
     progress: &Progress,
     runtime: &Handle,
 ) -> Result<(), CaptureError> {
-    let _ = (options, sink, progress, runtime);
-    Err(CaptureError::protocol("capture from an outbox"))
+    let result = Drainer::new(options, start, sink, progress, runtime).follow_on();
+    settle(sink);
+    result
+}
+
+struct Drainer<'a, S: ChangeSink> {
+    options: &'a OutboxOptions,
+    sink: &'a mut S,
+    progress: &'a Progress,
+    runtime: &'a Handle,
+    /// The last row taken.
+    position: Option<Position>,
+    /// How many batches the journal was given, of whichever outbox.
+    batch: Lsn,
+    /// Whose outbox it was; none before the first connection of a new journal.
+    source: Option<Source>,
+    /// The rows taken that are not known to be deleted.
+    taken: Vec<OutboxRow>,
+    /// Whether some of these were not counted as a batch yet.
+    open: bool,
+    tables: Tables,
+    /// What stands for the commit's position of the transactions at hand.
+    committed: HashMap<u64, Lsn>,
+    /// Whether this is the rest of an outbox that is not filled any more, and where that ended.
+    rest: bool,
+    switched_lsn: Option<Lsn>,
+    /// Changes that could not be recorded.
+    failures: u64,
+    /// Whether any connection came as far as draining.
+    worked: bool,
+    /// Whether the last one drained for a while or brought something.
+    got_on: bool,
+}
+
+/// What ended a step before its end.
+enum Ended {
+    /// The order to stop.
+    Stopped,
+    Failed(CaptureError),
+}
+
+impl From<CaptureError> for Ended {
+    fn from(error: CaptureError) -> Ended {
+        Ended::Failed(error)
+    }
+}
+
+impl<'a, S: ChangeSink> Drainer<'a, S> {
+    fn new(
+        options: &'a OutboxOptions,
+        start: Option<OutboxStart>,
+        sink: &'a mut S,
+        progress: &'a Progress,
+        runtime: &'a Handle,
+    ) -> Drainer<'a, S> {
+        let (point, taken) =
+            start.map_or((None, Vec::new()), |OutboxStart { point, taken }| (Some(point), taken));
+        Drainer {
+            options,
+            sink,
+            progress,
+            runtime,
+            position: point.as_ref().and_then(|point| point.position),
+            batch: point.as_ref().map_or(Lsn::ZERO, |point| point.resume_lsn),
+            source: point.map(|point| point.source),
+            taken,
+            open: false,
+            tables: Tables::default(),
+            committed: HashMap::new(),
+            rest: false,
+            switched_lsn: None,
+            failures: 0,
+            worked: false,
+            got_on: false,
+        }
+    }
+}
+
+impl<S: ChangeSink> Drainer<'_, S> {
+    /// One connection after the other, until told to stop.
+    fn follow_on(&mut self) -> Result<(), CaptureError> {
+        let mut delay = Delay::default();
+        while !self.progress.is_stopping() {
+            let ended = self.follow();
+            self.progress.streaming(false);
+            let error = match ended {
+                Ok(()) | Err(Ended::Stopped) => return Ok(()),
+                Err(Ended::Failed(error)) => error,
+            };
+            if self.progress.is_stopping() && error.is_connection() {
+                break;
+            }
+            let may_pass = error.is_retryable() || (self.worked && error.is_connection());
+            if !may_pass {
+                return Err(error);
+            }
+            if std::mem::take(&mut self.got_on) {
+                delay = Delay::default();
+            }
+            let wait = delay.next();
+            let retry_in_ms = wait.as_millis() as u64;
+            warn!(retry_in_ms, "waiting for {}: {error}", self.options.connection);
+            sleep_unless_stopped(wait, self.progress);
+        }
+        Ok(())
+    }
+
+    /// One connection, from its start to its end.
+    fn follow(&mut self) -> Result<(), Ended> {
+        let options = self.options;
+        let heard = Arc::new(Notify::new());
+        let connecting = connection::connect_to_listen(&options.connection, &heard);
+        let client = unless_stopped(self.runtime, self.progress, connecting)
+            .map_err(CaptureError::while_doing("connecting"))?;
+        let (source, outbox) = self.lock(&client)?;
+        let queue = self.ask(Queue::open(client, outbox, options.notify))?;
+        // What was taken over an earlier connection is deleted before anything is read.
+        self.make_durable()?;
+        if !self.taken.is_empty() {
+            self.ask(queue.forget(&self.taken))?;
+            self.taken.clear();
+            self.sink.deleted();
+        }
+        let connected = self.sink.connected(&source, self.position, self.batch);
+        connected.map_err(CaptureError::sink)?;
+        info!("draining the outbox of {}", options.connection);
+        self.source = Some(source);
+        self.worked = true;
+        self.progress.streaming(true);
+        let (began, batch) = (Instant::now(), self.batch);
+        let result = self.drain(&queue, &heard);
+        self.got_on = began.elapsed() > LONGEST_DELAY || self.batch != batch;
+        result
+    }
+
+    /// Waits until the outbox is there and ours; says whose it is, and its oid.
+    fn lock(&mut self, client: &Client) -> Result<(Source, u32), Ended> {
+        let mut said = false;
+        loop {
+            let (source, outbox) = self.look(client)?;
+            if self.ask(queue::lock(client, outbox))? {
+                return Ok((source, outbox));
+            }
+            if !said {
+                info!(
+                    "another walhook drains the outbox of {}: waiting until it leaves",
+                    self.options.connection
+                );
+                said = true;
+            }
+            sleep_unless_stopped(LOCK_ASKED_EVERY, self.progress);
+            if self.progress.is_stopping() {
+                return Err(Ended::Stopped);
+            }
+        }
+    }
+
+    /// Whose outbox is it, and is it the one that the journal is about?
+    fn look(&mut self, client: &Client) -> Result<(Source, u32), CaptureError> {
+        let expected = self.source.as_ref().map(|source| source.system_identifier);
+        let found = self.ask(queue::find(client, expected))?;
+        if found.in_recovery {
+            return Err(CaptureError::not_yet(
+                "this is a standby, whose outbox can only be read: going on when it is promoted, or \
+                 when the primary is back (with several hosts in source.url, \
+                 target_session_attrs=read-write passes standbys over)",
+            ));
+        }
+        if found.read_only {
+            return Err(CaptureError::not_yet(
+                "the database is read-only (default_transaction_read_only), so nothing could be \
+                 deleted from the outbox: going on when it is not any more",
+            ));
+        }
+        if let Some(known) = &self.source {
+            if known.system_identifier != found.source.system_identifier {
+                return Err(Refusal::ForeignCluster {
+                    expected: known.system_identifier,
+                    found: found.source.system_identifier,
+                }
+                .into());
+            }
+            if known.database_oid != found.source.database_oid {
+                return Err(Refusal::ForeignDatabase { expected: known.database.clone() }.into());
+            }
+        }
+        self.switched_lsn = found.switched_lsn;
+        match (found.outbox, found.switched_lsn) {
+            (Some(_), Some(lsn)) if !self.rest => Err(CaptureError::switched(lsn)),
+            (Some(_), None) if self.rest => Err(CaptureError::not_switched()),
+            (Some(outbox), _) => Ok((found.source, outbox)),
+            (None, _) if self.rest => Err(Refusal::OutboxLeft.into()),
+            (None, _) if self.source.is_some() => Err(Refusal::OutboxMissing.into()),
+            (None, _) => Err(CaptureError::no_outbox()),
+        }
+    }
+
+    /// Takes batches until told to stop, or until no more can come. Each round, in this order:
+    /// 1. delete what the journal has for good, and read the next batch;
+    /// 2. yield it, handing over whenever enough was gathered;
+    /// 3. have it made durable;
+    /// 4. wait, unless there was as much as fits into one batch.
+    fn drain(&mut self, queue: &Queue, heard: &Notify) -> Result<(), Ended> {
+        loop {
+            let done: Vec<i64> = self.taken.iter().map(|row| row.id).collect();
+            let asked = Instant::now();
+            let batch = self.ask(queue.next(&done, self.tables.recent()))?;
+            let took = asked.elapsed();
+            if !done.is_empty() {
+                self.taken.clear();
+                self.sink.deleted();
+            }
+            let full = batch.rows.len() as i64 >= BATCH_ROWS;
+            let taken = self.take(queue, &batch);
+            drop(batch);
+            let durable = taken.and_then(|()| self.make_durable());
+            if self.progress.is_stopping() {
+                return self.finish(queue);
+            }
+            durable?;
+            if !full && self.taken.is_empty() {
+                if self.rest {
+                    return Ok(());
+                }
+                self.wait(heard, self.options.poll.max(took * LOOK_SHARE));
+            }
+            if self.progress.is_stopping() {
+                return self.finish(queue);
+            }
+        }
+    }
+
+    /// Until something may be there.
+    fn wait(&self, heard: &Notify, poll: Duration) {
+        self.runtime.block_on(async {
+            tokio::select! {
+                () = self.progress.stopping() => {}
+                () = heard.notified() => {}
+                () = tokio::time::sleep(poll) => {}
+            }
+        });
+    }
+
+    /// Yields the rows of a batch.
+    fn take(&mut self, queue: &Queue, batch: &Batch) -> Result<(), Ended> {
+        const DOING: &str = "reading the outbox";
+        let failed = CaptureError::while_doing;
+        self.tables.learn(&batch.digests).map_err(failed(DOING))?;
+        let mut met = Vec::new();
+        for row in &batch.rows {
+            let relation: Option<u32> =
+                row.try_get(7).map_err(PgError::from).map_err(failed(DOING))?;
+            met.extend(relation.filter(|relation| met.last() != Some(relation)));
+        }
+        let unknown = self.tables.unknown(&mut met);
+        if !unknown.is_empty() {
+            let look_up = self.tables.look_up(&queue.client, &unknown);
+            ask(self.runtime, self.progress, "reading the tables from the catalog", look_up)?;
+        }
+        self.committed = last_written(&batch.rows).map_err(failed(DOING))?;
+        for row in &batch.rows {
+            if self.sink.is_full() {
+                self.hand_over()?;
+            }
+            let entry = Entry::of(row).map_err(failed(DOING))?;
+            if entry.outbox != queue.outbox {
+                return Err(CaptureError::not_yet("the outbox was made anew").into());
+            }
+            self.take_one(&entry)?;
+            self.taken.push(entry.row);
+            self.open = true;
+            self.sink.took(entry.row);
+        }
+        Ok(())
+    }
+
+    fn take_one(&mut self, entry: &Entry<'_>) -> Result<(), CaptureError> {
+        let kind = match entry.op {
+            b'I' => RecordedKind::Insert,
+            b'U' => RecordedKind::Update,
+            b'D' => RecordedKind::Delete,
+            b'T' => RecordedKind::Truncate,
+            b'M' => {
+                let content = self.text(entry, entry.new)?.unwrap_or_default();
+                let content = content.as_bytes();
+                return self.change(entry, &Change::Message { prefix: b"walhook", content });
+            }
+            b'L' => return self.dropped(entry),
+            b'X' => return self.failed(entry),
+            op => return Err(CaptureError::unknown_op(op, entry.row.id)),
+        };
+        let (old, new) = (self.text(entry, entry.old)?, self.text(entry, entry.new)?);
+        let table = self.tables.table(entry.relation, entry.name);
+        let (old, new) = (old.as_deref(), new.as_deref());
+        self.change(entry, &Change::Recorded(Recorded { kind, table: &table, old, new }))
+    }
+}
+
+impl<S: ChangeSink> Drainer<'_, S> {
+    fn change(&mut self, entry: &Entry<'_>, change: &Change<'_>) -> Result<(), CaptureError> {
+        let OutboxRow { id, xid, written_at_us } = entry.row;
+        let transaction = Transaction {
+            commit_lsn: self.committed.get(&xid).copied().unwrap_or(entry.lsn),
+            committed_at_us: written_at_us,
+            // as Transaction has it
+            xid: xid as u32,
+            row_lsn: entry.lsn,
+        };
+        let position = Position { commit_lsn: Lsn(id.cast_unsigned()), ordinal: entry.ordinal };
+        self.sink.change(&transaction, position, change).map_err(CaptureError::sink)?;
+        self.position = Some(position);
+        Ok(())
+    }
+
+    /// Rows were dropped, since too many waited.
+    fn dropped(&mut self, entry: &Entry<'_>) -> Result<(), CaptureError> {
+        let said = self.text(entry, entry.new)?.unwrap_or_default();
+        let said: serde_json::Value = serde_json::from_str(&said).unwrap_or_default();
+        let dropped = said["dropped"].as_u64();
+        warn!(
+            dropped,
+            "the oldest rows of the outbox were dropped unread, as more than outbox_max_rows waited"
+        );
+        let why = "the oldest rows of the outbox were dropped unread, as more than \
+                   outbox_max_rows waited";
+        self.sink.lost(dropped, why.to_owned());
+        Ok(())
+    }
+
+    /// A trigger could not record a change.
+    fn failed(&mut self, entry: &Entry<'_>) -> Result<(), CaptureError> {
+        let said = self.text(entry, entry.new)?.unwrap_or_default();
+        let said: serde_json::Value = serde_json::from_str(&said).unwrap_or_default();
+        let table = self.tables.table(entry.relation, entry.name);
+        let why = format!(
+            "a change of table {:?}.{:?} could not be recorded: {}",
+            table.schema,
+            table.name,
+            said["error"].as_str().unwrap_or("the trigger did not say why")
+        );
+        self.failures += 1;
+        // Not each one: what fails once fails often.
+        if self.failures.is_power_of_two() {
+            warn!(failures = self.failures, "{why}");
+        }
+        self.sink.lost(Some(1), why);
+        Ok(())
+    }
+
+    fn text<'e>(
+        &self,
+        entry: &Entry<'e>,
+        raw: Option<row::Raw<'e>>,
+    ) -> Result<Option<Cow<'e, str>>, CaptureError> {
+        let Some(raw) = raw else { return Ok(None) };
+        let text = raw.text(self.options.replace_invalid_utf8);
+        text.map(Some).ok_or_else(|| Refusal::UnreadableRow { id: entry.row.id }.into())
+    }
+
+    /// Passes on what was gathered.
+    fn hand_over(&mut self) -> Result<(), Ended> {
+        self.hand_over_until(None)
+    }
+
+    /// The same until then, order to stop or not.
+    fn hand_over_until(&mut self, deadline: Option<Instant>) -> Result<(), Ended> {
+        loop {
+            let step = Instant::now() + NOTICE_EVERY;
+            if self.sink.hand_over(step).map_err(CaptureError::sink)? {
+                return Ok(());
+            }
+            self.may_wait(deadline)?;
+        }
+    }
+
+    /// Has everything that was taken made durable.
+    fn make_durable(&mut self) -> Result<(), Ended> {
+        self.make_durable_until(None)
+    }
+
+    fn make_durable_until(&mut self, deadline: Option<Instant>) -> Result<(), Ended> {
+        if std::mem::take(&mut self.open) {
+            self.batch = Lsn(self.batch.0.saturating_add(1));
+            self.sink.caught_up_to(self.batch).map_err(CaptureError::sink)?;
+        }
+        loop {
+            self.hand_over_until(deadline)?;
+            if self.sink.durable_lsn() >= self.batch {
+                return Ok(());
+            }
+            let step = Instant::now() + NOTICE_EVERY;
+            if !self.sink.make_durable(step).map_err(CaptureError::sink)? {
+                self.may_wait(deadline)?;
+            }
+        }
+    }
+
+    /// Whether to wait on: as long as nobody says to stop, or else until the deadline.
+    fn may_wait(&self, deadline: Option<Instant>) -> Result<(), Ended> {
+        let enough = match deadline {
+            Some(deadline) => Instant::now() >= deadline,
+            None => self.progress.is_stopping(),
+        };
+        if enough { Err(Ended::Stopped) } else { Ok(()) }
+    }
+
+    /// Lets what was taken become durable, and deletes it: whoever drains this outbox next may have
+    /// another journal.
+    fn finish(&mut self, queue: &Queue) -> Result<(), Ended> {
+        self.make_durable_until(Some(Instant::now() + STOP_GRACE))?;
+        if !self.taken.is_empty() {
+            let done: Vec<i64> = self.taken.iter().map(|row| row.id).collect();
+            self.ask(queue.delete(&done))?;
+            self.taken.clear();
+            self.sink.deleted();
+        }
+        Ok(())
+    }
+
+    fn ask<T>(
+        &self,
+        question: impl Future<Output = Result<T, PgError>>,
+    ) -> Result<T, CaptureError> {
+        ask(self.runtime, self.progress, "draining the outbox", question)
+    }
 }

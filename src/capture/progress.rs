@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use tokio::sync::Notify;
+
 use crate::postgres::lsn::Lsn;
 
 /// What capture tells about itself while it runs, and how it is told to stop. Shared between
@@ -9,6 +11,7 @@ use crate::postgres::lsn::Lsn;
 #[derive(Debug, Default)]
 pub struct Progress {
     stop: AtomicBool,
+    stopped: Notify,
     streaming: AtomicBool,
     received_lsn: AtomicU64,
     confirmed_lsn: AtomicU64,
@@ -19,6 +22,7 @@ impl Progress {
     /// make the last changes durable.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
+        self.stopped.notify_waiters();
     }
 
     /// Whether the stream is running now.
@@ -38,6 +42,16 @@ impl Progress {
 
     pub(super) fn is_stopping(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Waits for the order to stop.
+    pub(super) async fn stopping(&self) {
+        let mut told = std::pin::pin!(self.stopped.notified());
+        // Before the look: an order in between is not missed.
+        told.as_mut().enable();
+        if !self.is_stopping() {
+            told.await;
+        }
     }
 
     pub(super) fn streaming(&self, streaming: bool) {

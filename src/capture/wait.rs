@@ -55,9 +55,7 @@ pub(super) fn unless_stopped<T>(
     question: impl Future<Output = Result<T, PgError>>,
 ) -> Result<T, PgError> {
     let stopped = async {
-        while !progress.is_stopping() {
-            tokio::time::sleep(STOP_NOTICED_EVERY).await;
-        }
+        progress.stopping().await;
         tokio::time::sleep(LAST_CHANCE).await;
     };
     runtime.block_on(async {

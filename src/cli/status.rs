@@ -5,6 +5,7 @@ mod text;
 
 use clap::Args;
 
+use crate::capture::CaptureKind;
 use crate::config::{Config, Flags, Needs, Outline};
 use crate::journal::{Journal, JournalStatus};
 use crate::postgres::connect;
@@ -15,7 +16,8 @@ use super::{Failure, Globals};
 /// What can be said after `walhook status`.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Exit code 0 if publication, slot and journal are there and usable, else 1."
+    after_help = "Exit code 0 if publication and slot, or outbox and triggers, and the journal are \
+                  there and usable, else 1."
 )]
 pub struct StatusArgs {
     /// Print it as JSON
@@ -32,6 +34,7 @@ pub struct StatusArgs {
 /// and the other way round.
 struct Status {
     connection: String,
+    capture: CaptureKind,
     database: Result<DatabaseStatus, String>,
     journal_path: String,
     /// None before the first run.
@@ -50,8 +53,16 @@ impl Status {
     /// reads the slot right now is not part of it, since a reconnection heals itself.
     fn is_well(&self) -> bool {
         let Ok(database) = &self.database else { return false };
-        let slot = database.slot.as_ref().is_some_and(|slot| !slot.is_lost());
-        slot && database.publication.is_some() && self.journal.is_ok()
+        let source = match self.capture {
+            CaptureKind::Replication => {
+                let slot = database.slot.as_ref().is_some_and(|slot| !slot.is_lost());
+                slot && database.publication.is_some()
+            }
+            CaptureKind::Outbox => {
+                database.outbox.as_ref().is_some_and(|outbox| outbox.unfit.is_empty())
+            }
+        };
+        source && self.journal.is_ok()
     }
 }
 
@@ -79,6 +90,7 @@ async fn look(config: &Config) -> Status {
     let path = &config.journal.path;
     Status {
         connection: config.source.connection.to_string(),
+        capture: config.source.capture,
         database: in_database(config).await,
         journal_path: path.display().to_string(),
         journal: match path.exists() {

@@ -175,6 +175,10 @@ fn build_source(raw: RawSource, whole: &Place, directory: &Path) -> Result<Sourc
         0 => CaptureKind::Replication,
         _ => CaptureKind::Outbox,
     };
+    let origin = match one_of(&raw.origin, ["any", "none"])? {
+        0 => Origin::Any,
+        _ => Origin::None,
+    };
     let outbox = OutboxConfig {
         poll: match raw.outbox_poll {
             Some(poll) => within(poll, Duration::from_millis(10), Duration::from_secs(3600))?,
@@ -187,6 +191,8 @@ fn build_source(raw: RawSource, whole: &Place, directory: &Path) -> Result<Sourc
                 0 => OutboxPolicy::BlockNever,
                 _ => OutboxPolicy::DropOldest,
             },
+            local_only: origin == Origin::None,
+            discard_unread: false,
         },
     };
     let url = match (raw.url, raw.url_file) {
@@ -210,10 +216,6 @@ fn build_source(raw: RawSource, whole: &Place, directory: &Path) -> Result<Sourc
         .value;
     let int8_as_string = one_of(&raw.int8, ["number", "string"])? == 1;
     let replace_invalid_utf8 = one_of(&raw.invalid_utf8, ["stop", "replace"])? == 1;
-    let origin = match one_of(&raw.origin, ["any", "none"])? {
-        0 => Origin::Any,
-        _ => Origin::None,
-    };
     Ok(SourceConfig {
         connection,
         capture,

@@ -30,13 +30,15 @@ impl TableConfig {
 
     /// What this asks of the database.
     pub fn spec(&self) -> TableSpec {
-        let columns = match &self.rule.columns {
-            Columns::Only(columns) => Some(columns.clone()),
-            Columns::All | Columns::Except(_) => None,
+        let (columns, exclude) = match &self.rule.columns {
+            Columns::Only(columns) => (Some(columns.clone()), Vec::new()),
+            Columns::Except(columns) => (None, columns.clone()),
+            Columns::All => (None, Vec::new()),
         };
         TableSpec {
             pattern: self.rule.pattern.clone(),
             columns,
+            exclude,
             filter: self.filter.clone(),
             soft_delete: self.rule.soft_delete.clone(),
             whole: self.whole,

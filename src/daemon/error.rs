@@ -22,6 +22,7 @@ enum Kind {
     Delivery(DeliveryError),
     Source(SourceError),
     NoSuchEndpoint { name: String, known: String },
+    OtherCapture,
     Internal(String),
 }
 
@@ -44,12 +45,18 @@ impl DaemonError {
         DaemonError(Kind::NoSuchEndpoint { name: name.to_owned(), known })
     }
 
+    /// The journal's events come from a slot, and they are to come from an outbox.
+    pub(super) fn other_capture() -> DaemonError {
+        DaemonError(Kind::OtherCapture)
+    }
+
     /// Whether going on would lose changes, or send those of another database, so that only a
     /// person can decide (exit code 3).
     pub fn is_refusal(&self) -> bool {
         match &self.0 {
             Kind::Capture(error) => error.is_refusal(),
             Kind::Rule { error, .. } => error.is_invalid_utf8(),
+            Kind::OtherCapture => true,
             _ => false,
         }
     }
@@ -82,6 +89,11 @@ impl fmt::Display for DaemonError {
             Kind::NoSuchEndpoint { name, known } => {
                 write!(f, "no endpoint is called {name:?}: the configuration names {known}")
             }
+            Kind::OtherCapture => f.write_str(
+                "the journal's events come from a replication slot, and no outbox tells what was \
+                 changed since then: set source.capture = \"replication\" again, or give the outbox a \
+                 journal of its own with journal.path (changes in between are lost, or told twice)",
+            ),
             Kind::Internal(message) => write!(f, "internal error, please report it: {message}"),
         }
     }

@@ -1,9 +1,12 @@
-//! Watches how much log the server keeps for the slot, and says so before it is a trouble there.
+//! Watches how much waits for walhook at the server, log kept for the slot or rows of the outbox, and
+//! says so before it is a trouble there.
 
 use std::time::{Duration, Instant};
 
+use tokio_postgres::types::Type;
 use tracing::warn;
 
+use crate::capture::CaptureKind;
 use crate::config::SourceConfig;
 use crate::event::Report;
 use crate::journal::Journal;
@@ -13,6 +16,8 @@ use crate::postgres::slot::{SlotInfo, slot};
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// A look may take this part of the time at most: rows have to be counted.
+const SHARE: u32 = 50;
 
 /// It is well again below this part of the limit, in percent: a lag around the limit is not said
 /// again and again.
@@ -23,36 +28,46 @@ const LOSS_PERCENT: u64 = 80;
 
 /// Looks now and then, over a connection that is somebody else's.
 pub(super) struct LagWatch {
-    slot: String,
-    /// None where nothing is to be said.
-    limit_bytes: Option<u64>,
+    limit: Limit,
     journal: Journal,
     lagging: bool,
     look_at: Instant,
 }
 
-/// What a look found to be said.
+/// What may wait at the server.
+enum Limit {
+    Log {
+        slot: String,
+        bytes: u64,
+    },
+    Rows(u64),
+    /// Nothing is to be said.
+    None,
+}
+
+/// What a look found to be said, in bytes or rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Turn {
-    retained_bytes: u64,
-    limit_bytes: u64,
+    waiting: u64,
+    limit: u64,
     recovered: bool,
 }
 
 impl LagWatch {
     pub(super) fn new(source: &SourceConfig, journal: Journal) -> LagWatch {
-        LagWatch {
-            slot: source.slot.clone(),
-            limit_bytes: source.lag_warning_bytes,
-            journal,
-            lagging: false,
-            look_at: Instant::now(),
-        }
+        let limit = match (source.capture, source.lag_warning_bytes) {
+            (CaptureKind::Outbox, _) => Limit::Rows(source.outbox.spec.max_rows),
+            (CaptureKind::Replication, Some(bytes)) => {
+                Limit::Log { slot: source.slot.clone(), bytes }
+            }
+            (CaptureKind::Replication, None) => Limit::None,
+        };
+        LagWatch { limit, journal, lagging: false, look_at: Instant::now() }
     }
 
     /// Looks every few seconds until the server cannot be asked.
     pub(super) async fn follow(&mut self, client: &Client) -> PgError {
-        if self.limit_bytes.is_none() {
+        if matches!(self.limit, Limit::None) {
             std::future::pending::<()>().await;
         }
         loop {
@@ -65,25 +80,39 @@ impl LagWatch {
 
     /// Looks, unless it did just now.
     pub(super) async fn look_if_due(&mut self, client: &Client) -> Result<(), PgError> {
-        let Some(limit_bytes) = self.limit_bytes.filter(|_| Instant::now() >= self.look_at) else {
+        let begun = Instant::now();
+        if begun < self.look_at {
             return Ok(());
+        }
+        let found = match &self.limit {
+            Limit::Log { slot: name, bytes } => slot(client, name).await.map(|slot| {
+                // What became of a slot that is missing is capture's to say.
+                let slot = slot?;
+                let limit = (*bytes).min(danger_bytes(&slot).unwrap_or(u64::MAX));
+                Some((slot.retained_bytes(), limit, Some(slot)))
+            }),
+            Limit::Rows(limit) => {
+                let rows = waiting_rows(client, *limit).await;
+                rows.map(|rows| Some((rows, *limit, None)))
+            }
+            Limit::None => return Ok(()),
         };
-        let found = slot(client, &self.slot).await;
         // Only now: a look that was cut short is made up for at once.
-        self.look_at = Instant::now() + LOOK_EVERY;
-        // What became of a slot that is missing is capture's to say.
-        let Some(slot) = found? else { return Ok(()) };
-        let limit_bytes = limit_bytes.min(danger_bytes(&slot).unwrap_or(u64::MAX));
-        if let Some(turn) = turn(self.lagging, slot.retained_bytes(), limit_bytes) {
+        self.look_at = Instant::now() + LOOK_EVERY.max(begun.elapsed() * SHARE);
+        let Some((waiting, limit, slot)) = found? else { return Ok(()) };
+        if let Some(turn) = turn(self.lagging, waiting, limit) {
             self.lagging = !turn.recovered;
-            self.say(turn, &slot);
+            match slot {
+                Some(slot) => self.say_log(turn, &slot),
+                None => self.say_rows(turn),
+            }
         }
         Ok(())
     }
 
-    fn say(&self, turn: Turn, slot: &SlotInfo) {
-        let Turn { retained_bytes, limit_bytes, recovered } = turn;
-        let name = &self.slot;
+    fn say_log(&self, turn: Turn, slot: &SlotInfo) {
+        let Turn { waiting: retained_bytes, limit: limit_bytes, recovered } = turn;
+        let name = &slot.name;
         if recovered {
             warn!(slot = name, retained_bytes, "the server keeps little log for the slot again");
         } else {
@@ -104,6 +133,38 @@ impl LagWatch {
             recovered,
         });
     }
+
+    fn say_rows(&self, turn: Turn) {
+        let Turn { waiting: rows, limit: limit_rows, recovered } = turn;
+        if recovered {
+            warn!(rows, "few rows wait in the outbox again");
+        } else {
+            warn!(rows, limit_rows, "many rows wait in the outbox: walhook is behind");
+        }
+        self.journal.report(Report::OutboxLag { rows, limit_rows, recovered });
+    }
+}
+
+/// How many rows wait in the outbox; not counted on beyond the limit. The numbers at both ends tell
+/// without counting that there cannot be too many.
+async fn waiting_rows(client: &Client, limit: u64) -> Result<u64, PgError> {
+    const SPAN: &str = "select (select max(id) from walhook.outbox) \
+                        - (select min(id) from walhook.outbox) + 1";
+    const COUNT: &str = "select count(*) from (select from walhook.outbox limit $1) o";
+    let failed = |error| PgError::query("could not count the rows of the outbox", error);
+    // Until capture says that there is none.
+    let there = client.query_typed_one("select to_regclass('walhook.outbox') is not null", &[]);
+    if !there.await.map_err(failed)?.try_get::<_, bool>(0)? {
+        return Ok(0);
+    }
+    let span: Option<i64> = client.query_typed_one(SPAN, &[]).await.map_err(failed)?.try_get(0)?;
+    let span = span.unwrap_or(0).max(0).unsigned_abs();
+    if u128::from(span) * 100 < u128::from(limit) * u128::from(WELL_PERCENT) {
+        return Ok(span);
+    }
+    let most = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+    let row = client.query_typed_one(COUNT, &[(&most, Type::INT8)]).await.map_err(failed)?;
+    Ok(row.try_get::<_, i64>(0)?.max(0).unsigned_abs())
 }
 
 /// How much retained log is close to what the server keeps at most, where it has a limit.
@@ -114,11 +175,10 @@ fn danger_bytes(slot: &SlotInfo) -> Option<u64> {
 }
 
 /// Whether that is to be said: an episode begins or ends.
-fn turn(lagging: bool, retained_bytes: u64, limit_bytes: u64) -> Option<Turn> {
-    let well =
-        u128::from(retained_bytes) * 100 < u128::from(limit_bytes) * u128::from(WELL_PERCENT);
-    let turned = if lagging { well } else { retained_bytes > limit_bytes };
-    turned.then_some(Turn { retained_bytes, limit_bytes, recovered: lagging })
+fn turn(lagging: bool, waiting: u64, limit: u64) -> Option<Turn> {
+    let well = u128::from(waiting) * 100 < u128::from(limit) * u128::from(WELL_PERCENT);
+    let turned = if lagging { well } else { waiting > limit };
+    turned.then_some(Turn { waiting, limit, recovered: lagging })
 }
 
 #[cfg(test)]
@@ -129,10 +189,10 @@ mod tests {
     fn an_episode_is_said_twice() {
         let mut lagging = false;
         let mut said = Vec::new();
-        for retained_bytes in [0, 1_000, 1_001, 5_000, 900, 1_100, 800, 799, 0, 900, 1_001] {
-            if let Some(turn) = turn(lagging, retained_bytes, 1_000) {
+        for waiting in [0, 1_000, 1_001, 5_000, 900, 1_100, 800, 799, 0, 900, 1_001] {
+            if let Some(turn) = turn(lagging, waiting, 1_000) {
                 lagging = !turn.recovered;
-                said.push((retained_bytes, turn.recovered));
+                said.push((waiting, turn.recovered));
             }
         }
         assert_eq!(said, [(1_001, false), (799, true), (1_001, false)]);

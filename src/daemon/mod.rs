@@ -4,6 +4,7 @@
 //! its writer thread. Dispatchers are tasks of the runtime. Stopping turns the intake off first
 //! (capture, and new attempts), then lets what is in flight finish, and last closes the journal.
 
+mod capture;
 mod dispatchers;
 mod error;
 mod lag;
@@ -15,7 +16,6 @@ mod tables;
 mod watch;
 
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch as channel};
@@ -26,18 +26,15 @@ pub use error::DaemonError;
 pub use orders::carry_out_orders;
 pub use watch::Reload;
 
-use crate::capture::{
-    CaptureError, CaptureKind, OutboxOptions, Progress, ReplicationOptions, Source, StartPoint,
-    run_outbox, run_replication,
-};
-use crate::config::{Config, JournalConfig, SourceConfig};
+use crate::capture::CaptureError;
+use crate::config::{Config, JournalConfig};
 use crate::delivery::{EndpointOptions, Hosts};
 use crate::journal::{Journal, JournalError, JournalOptions, JournalWriter};
 
+use capture::{RunningCapture, start_capture};
 use dispatchers::Dispatchers;
 use lag::LagWatch;
 use reload::Fixed;
-use sink::{JournalSink, RulesParts};
 use tables::Tables;
 use watch::Watcher;
 
@@ -105,7 +102,7 @@ pub async fn run(
     }
     let hosts = Hosts::new(config.breaker);
     let dispatchers = Dispatchers::start(config.endpoints, &journal, &hosts).await?;
-    let capture = start_capture(&config.source, &tables, options.accept_gap, &journal)?;
+    let capture = start_capture(&config.source, &tables, options.accept_gap, &journal).await?;
     let progress = Arc::clone(&capture.progress);
     let lag = LagWatch::new(&config.source, journal.clone());
     let watcher = Watcher::new(config.source, tables, fixed, progress);
@@ -217,59 +214,6 @@ fn flatten(
     }
 }
 
-struct RunningCapture {
-    progress: Arc<Progress>,
-    result: oneshot::Receiver<Result<(), CaptureError>>,
-}
-
-fn start_capture(
-    source: &SourceConfig,
-    tables: &Arc<Tables>,
-    accept_gap: bool,
-    journal: &Journal,
-) -> Result<RunningCapture, DaemonError> {
-    let replication = ReplicationOptions {
-        connection: source.connection.clone(),
-        slot: source.slot.clone(),
-        publication: source.publication.clone(),
-        filters: Arc::clone(tables.filters()),
-        origin: source.origin,
-        accept_gap,
-    };
-    let outbox = OutboxOptions {
-        connection: source.connection.clone(),
-        poll: source.outbox.poll,
-        notify: source.outbox.spec.notify,
-    };
-    let rules = RulesParts {
-        tables: Arc::clone(tables),
-        capture: source.capture,
-        int8_as_string: source.int8_as_string,
-        replace_invalid_utf8: source.replace_invalid_utf8,
-    };
-    let capture = source.capture;
-    let start = start_point(journal);
-    let mut sink = JournalSink::new(journal.clone(), source.slot.clone(), rules);
-    let progress = Arc::new(Progress::default());
-    let shared = Arc::clone(&progress);
-    let runtime = tokio::runtime::Handle::current();
-    let (done, result) = oneshot::channel();
-    thread::Builder::new()
-        .name("capture".to_owned())
-        .spawn(move || {
-            let result = match capture {
-                CaptureKind::Replication => {
-                    run_replication(&replication, start, &mut sink, &shared, &runtime)
-                }
-                CaptureKind::Outbox => run_outbox(&outbox, &mut sink, &shared, &runtime),
-            };
-            // Nobody waits any more when the daemon leaves at once.
-            let _ = done.send(result);
-        })
-        .map_err(|error| DaemonError::internal(format!("no thread for capture: {error}")))?;
-    Ok(RunningCapture { progress, result })
-}
-
 /// Enables endpoints that an earlier run disabled.
 async fn enable(
     names: &[String],
@@ -288,19 +232,4 @@ async fn enable(
         }
     }
     Ok(())
-}
-
-/// Where the journal says the last run stopped; nothing for a new journal.
-fn start_point(journal: &Journal) -> Option<StartPoint> {
-    let (identity, checkpoint) = (journal.identity()?, journal.checkpoint()?);
-    Some(StartPoint {
-        source: Source {
-            system_identifier: identity.system_identifier,
-            timeline: identity.timeline,
-            database: identity.database,
-            database_oid: identity.database_oid,
-        },
-        position: (checkpoint.position != Default::default()).then_some(checkpoint.position),
-        resume_lsn: checkpoint.resume_lsn,
-    })
 }

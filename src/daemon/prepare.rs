@@ -20,7 +20,7 @@ const RETRY_EVERY: Duration = Duration::from_secs(2);
 /// How many attempts that fail alike go by before it is said again.
 const SAY_EVERY: u32 = 30;
 
-/// Creates the publication and the slot if they are missing; waits for a server that cannot be
+/// Creates the publication and the slot, or the outbox and its triggers, if they are missing; waits for a server that cannot be
 /// reached yet.
 pub(super) async fn source(
     source: &SourceConfig,
@@ -34,7 +34,7 @@ pub(super) async fn source(
             Err(error) if error.is_retryable() => {
                 let problem = error.to_string();
                 if problem != said || attempt % SAY_EVERY == 0 {
-                    warn!("publication and slot cannot be set up yet, trying on: {problem}");
+                    warn!("the source cannot be set up yet, trying on: {problem}");
                     said = problem;
                 }
                 tokio::time::sleep(RETRY_EVERY).await;
@@ -47,10 +47,12 @@ pub(super) async fn source(
 
 async fn once(source: &SourceConfig, options: &SourceOptions) -> Result<(), SourceError> {
     let client = connect(&source.connection).await?;
-    // Then the publication is another daemon's, until that one leaves.
-    let slot = slot(&client, &options.slot).await?;
-    if slot.is_some_and(|slot| slot.active_pid.is_some() && !slot.is_being_created()) {
-        return Ok(());
+    if options.outbox.is_none() {
+        // Then the publication is another daemon's, until that one leaves.
+        let slot = slot(&client, &options.slot).await?;
+        if slot.is_some_and(|slot| slot.active_pid.is_some() && !slot.is_being_created()) {
+            return Ok(());
+        }
     }
     let watcher = connect(&source.connection).await?;
     let mut report = |progress| match progress {
@@ -62,5 +64,8 @@ async fn once(source: &SourceConfig, options: &SourceOptions) -> Result<(), Sour
         Progress::Waiting(whom) => warn!("setup waits: {whom}"),
     };
     setup(&client, &watcher, options, WAIT, &mut report).await?;
+    if options.outbox.is_some() {
+        return Ok(());
+    }
     failover::enable(&source.connection, &client, options, &mut report).await
 }

@@ -1,11 +1,12 @@
 //! From capture to the journal: applies the event rules and hands batches over.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::capture::{CaptureKind, Change, ChangeSink, Position, Source, Transaction};
+use crate::capture::{CaptureKind, Change, ChangeSink, OutboxRow, Position, Source, Transaction};
 use crate::event::{EventBatch, EventRules, Report, RulesOptions};
-use crate::journal::{Append, Checkpoint, Journal, SourceIdentity};
+use crate::journal::{Append, Checkpoint, DurableSoon, Journal, SourceIdentity};
 use crate::postgres::lsn::Lsn;
 
 use super::error::DaemonError;
@@ -15,6 +16,10 @@ use super::tables::Tables;
 const FULL_EVENTS: usize = 256;
 /// The same in bytes.
 const FULL_BYTES: usize = 256 * 1024;
+/// The same in rows of an outbox, most of which may make no event.
+const FULL_ROWS: usize = 2_048;
+/// Between attempts to make something durable while that fails.
+const FLUSH_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// How often a position that moves without events is written down.
 const QUIET_CHECKPOINT_EVERY: Duration = Duration::from_millis(50);
 
@@ -22,15 +27,16 @@ const QUIET_CHECKPOINT_EVERY: Duration = Duration::from_millis(50);
 const ROOM_STEP: Duration = Duration::from_secs(1);
 
 /// What the rules need besides the source's identity, which only the connection tells.
+#[derive(Clone)]
 pub(super) struct RulesParts {
     pub(super) tables: Arc<Tables>,
-    pub(super) capture: CaptureKind,
     pub(super) int8_as_string: bool,
     pub(super) replace_invalid_utf8: bool,
 }
 
 pub(super) struct JournalSink {
     journal: Journal,
+    capture: CaptureKind,
     slot: String,
     parts: RulesParts,
     rules: Option<EventRules>,
@@ -38,30 +44,49 @@ pub(super) struct JournalSink {
     /// Of the tables that `rules` are made of.
     generation: u64,
     batch: EventBatch,
+    /// The rows of the outbox that the batch is about, whether they made events or not.
+    taken: Vec<OutboxRow>,
+    /// Whether those before are deleted, and the journal was not told.
+    deleted: bool,
+    /// What is to become durable.
+    flush: Option<DurableSoon>,
     /// What was given to the journal and didn't find room yet.
     waiting: Option<Append>,
     position: Position,
     resume_lsn: Lsn,
     /// Whether the position moved since the journal was told.
     moved: bool,
+    /// Changes that could not be told.
+    left_out: u64,
     quiet_checkpoint_due: Instant,
 }
 
 impl JournalSink {
-    pub(super) fn new(journal: Journal, slot: String, parts: RulesParts) -> JournalSink {
+    /// `slot` is empty where the capture has none.
+    pub(super) fn new(
+        journal: Journal,
+        capture: CaptureKind,
+        slot: String,
+        parts: RulesParts,
+    ) -> JournalSink {
         let checkpoint = journal.checkpoint();
         JournalSink {
             journal,
+            capture,
             slot,
             parts,
             rules: None,
             source: None,
             generation: 0,
             batch: EventBatch::default(),
+            taken: Vec::new(),
+            deleted: false,
+            flush: None,
             waiting: None,
             position: checkpoint.as_ref().map(|stored| stored.position).unwrap_or_default(),
             resume_lsn: checkpoint.as_ref().map(|stored| stored.resume_lsn).unwrap_or_default(),
             moved: false,
+            left_out: 0,
             quiet_checkpoint_due: Instant::now(),
         }
     }
@@ -79,6 +104,21 @@ impl JournalSink {
         }
     }
 
+    /// Goes on without a change that can never be an event: stopping at it would hold up all others
+    /// until somebody comes who can only delete it.
+    fn leave_out(&mut self, position: Position, error: &crate::event::RuleError) {
+        self.left_out += 1;
+        // Not each one: what is wrong with one row is likely to be wrong with many.
+        if self.left_out.is_power_of_two() {
+            let reason = format!(
+                "change {} of the outbox makes no event, the {}. since walhook started: {error}",
+                position.commit_lsn.0, self.left_out
+            );
+            tracing::error!("{reason}");
+            self.journal.report(Report::Gap { endpoint: None, events: Some(1), reason });
+        }
+    }
+
     fn make_rules(&mut self) {
         let Some(source) = &self.source else { return };
         self.generation = self.parts.tables.generation();
@@ -86,7 +126,7 @@ impl JournalSink {
             system_identifier: source.system_identifier,
             database_oid: source.database_oid,
             database: source.database.clone(),
-            capture: self.parts.capture.as_str(),
+            capture: self.capture.as_str(),
             tables: self.parts.tables.rules(),
             int8_as_string: self.parts.int8_as_string,
             replace_invalid_utf8: self.parts.replace_invalid_utf8,
@@ -123,7 +163,9 @@ impl ChangeSink for JournalSink {
             position.is_none() && stored.position != Position::default()
                 || stored.resume_lsn > resume_lsn
         };
-        if self.journal.checkpoint().is_some_and(is_ahead) {
+        // Of another way of capture, it is no position of this one.
+        let other = self.journal.identity().is_some_and(|id| id.capture != self.capture);
+        if other || self.journal.checkpoint().is_some_and(is_ahead) {
             self.start_afresh()?;
         }
         self.source = Some(source.clone());
@@ -133,6 +175,7 @@ impl ChangeSink for JournalSink {
             database_oid: source.database_oid,
             database: source.database.clone(),
             timeline: source.timeline,
+            capture: self.capture,
             slot: self.slot.clone(),
         };
         if self.journal.identity().as_ref() != Some(&identity) {
@@ -159,9 +202,11 @@ impl ChangeSink for JournalSink {
         let Some(rules) = self.rules.as_mut() else {
             return Err(DaemonError::internal("a change came before its source was known"));
         };
-        rules
-            .apply(transaction, position, change, &mut self.batch)
-            .map_err(|error| DaemonError::rule(error, transaction, &self.slot))?;
+        match rules.apply(transaction, position, change, &mut self.batch) {
+            Ok(()) => {}
+            Err(error) if error.is_of_one_change() => self.leave_out(position, &error),
+            Err(error) => return Err(DaemonError::rule(error, transaction, &self.slot)),
+        }
         self.position = position;
         self.moved = true;
         Ok(())
@@ -178,15 +223,25 @@ impl ChangeSink for JournalSink {
             let append = match self.waiting.take() {
                 Some(append) => append,
                 None if !self.moved => return Ok(true),
-                None if self.batch.is_empty() && Instant::now() < self.quiet_checkpoint_due => {
+                None if self.batch.is_empty()
+                    && self.taken.is_empty()
+                    && Instant::now() < self.quiet_checkpoint_due =>
+                {
                     return Ok(true);
                 }
                 None => {
                     self.moved = false;
                     self.quiet_checkpoint_due = Instant::now() + QUIET_CHECKPOINT_EVERY;
-                    Append { events: self.batch.take(), checkpoint: self.place() }
+                    Append {
+                        events: self.batch.take(),
+                        checkpoint: self.place(),
+                        deleted: std::mem::take(&mut self.deleted),
+                        taken: std::mem::take(&mut self.taken),
+                    }
                 }
             };
+            // What was asked for before does not concern this.
+            self.flush = None;
             if let Err(append) = self.journal.append(append, deadline)? {
                 self.waiting = Some(append);
                 return Ok(false);
@@ -195,16 +250,54 @@ impl ChangeSink for JournalSink {
     }
 
     fn is_full(&self) -> bool {
-        self.batch.len() >= FULL_EVENTS || self.batch.bytes() >= FULL_BYTES
+        self.batch.len() >= FULL_EVENTS
+            || self.batch.bytes() >= FULL_BYTES
+            || self.taken.len() >= FULL_ROWS
     }
 
     fn durable_lsn(&self) -> Lsn {
         self.journal.durable_lsn()
     }
+
+    fn took(&mut self, row: OutboxRow) {
+        self.taken.push(row);
+        self.moved = true;
+    }
+
+    fn deleted(&mut self) {
+        self.deleted = true;
+    }
+
+    fn lost(&mut self, changes: Option<u64>, why: String) {
+        self.journal.report(Report::Gap { endpoint: None, events: changes, reason: why });
+    }
+
+    fn make_durable(&mut self, deadline: Instant) -> Result<bool, DaemonError> {
+        let flush = match self.flush.take() {
+            Some(flush) => flush,
+            None => self.journal.durable_soon()?,
+        };
+        match flush.wait(deadline) {
+            Ok(true) => Ok(true),
+            Ok(false) => {
+                self.flush = Some(flush);
+                Ok(false)
+            }
+            // The journal says itself what its trouble is, and tries on.
+            Err(error) if error.is_retryable() => {
+                thread::sleep(
+                    FLUSH_AGAIN_AFTER.min(deadline.saturating_duration_since(Instant::now())),
+                );
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use crate::capture::{Recorded, RecordedKind, RecordedTable};
     use crate::journal::JournalOptions;
 
     use super::*;
@@ -215,13 +308,41 @@ mod tests {
 
     fn sink(journal: &Journal) -> JournalSink {
         let tables = Arc::new(Tables::new(Vec::new()));
-        let parts = RulesParts {
-            tables,
-            capture: CaptureKind::Replication,
-            int8_as_string: false,
-            replace_invalid_utf8: false,
-        };
-        JournalSink::new(journal.clone(), "walhook".to_owned(), parts)
+        let parts = RulesParts { tables, int8_as_string: false, replace_invalid_utf8: false };
+        let slot = "walhook".to_owned();
+        JournalSink::new(journal.clone(), CaptureKind::Replication, slot, parts)
+    }
+
+    #[test]
+    fn a_change_that_was_recorded_badly_holds_up_no_other() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let options = JournalOptions::new(directory.path().join("walhook.db"));
+        let (journal, writer) = Journal::open(options).unwrap();
+        let mut sink = sink(&journal);
+        let pattern = crate::postgres::TablePattern::exact("public", "people");
+        let rule = crate::event::TableRule::new(pattern, None);
+        let table = crate::config::TableConfig { rule, filter: None, whole: false };
+        sink.parts.tables = Arc::new(Tables::new(vec![table]));
+        sink.capture = CaptureKind::Outbox;
+        sink.connected(&source(1), None, Lsn(10)).unwrap();
+        let table = Arc::new(RecordedTable {
+            id: crate::postgres::relation::RelationId(1),
+            schema: "public".to_owned(),
+            name: "people".to_owned(),
+            key: Vec::new(),
+            columns: Vec::new(),
+        });
+        let transaction =
+            Transaction { commit_lsn: Lsn(1), committed_at_us: 0, xid: 1, row_lsn: Lsn(1) };
+        for (number, new) in [(1, "[]"), (2, r#"{"id":1}"#), (3, "{"), (4, r#"{"id":2}"#)] {
+            let kind = RecordedKind::Insert;
+            let recorded = Recorded { kind, table: &table, old: None, new: Some(new) };
+            let position = Position { commit_lsn: Lsn(number), ordinal: 0 };
+            sink.change(&transaction, position, &Change::Recorded(recorded)).unwrap();
+            assert_eq!(sink.position, position);
+        }
+        assert_eq!((sink.batch.len(), sink.left_out), (2, 2));
+        writer.stop().unwrap();
     }
 
     #[test]

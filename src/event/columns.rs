@@ -168,11 +168,18 @@ impl SoftDelete {
             None if self.is_key => Some(marked),
             Some(OldTuple::Key(_)) | None => None,
         };
-        match (was_marked, marked) {
-            (Some(false) | None, true) => Verb::Deleted,
-            (Some(true), false) => Verb::Restored,
-            (Some(true), true) | (Some(false) | None, false) => Verb::Updated,
-        }
+        meaning(was_marked, marked)
+    }
+
+    /// The same of rows whose values are JSON; nothing for a column that a row does not have.
+    pub(super) fn verb_of_json(&self, old: Option<&[Option<&str>]>, new: &[Option<&str>]) -> Verb {
+        let Some(marked) = self.marks_json(new) else { return Verb::Updated };
+        meaning(old.and_then(|old| self.marks_json(old)), marked)
+    }
+
+    fn marks_json(&self, row: &[Option<&str>]) -> Option<bool> {
+        let json = (*row.get(self.column)?)?;
+        Some(json != "null" && !(self.is_boolean && json == "false"))
     }
 
     /// Whether the row is marked, if its value was sent.
@@ -182,6 +189,15 @@ impl SoftDelete {
             TupleValue::Null => Some(false),
             TupleValue::Text(text) => Some(!(self.is_boolean && text == b"f")),
         }
+    }
+}
+
+/// What it means that a row was marked, or not, or that nobody knows, and now is or is not.
+fn meaning(was_marked: Option<bool>, marked: bool) -> Verb {
+    match (was_marked, marked) {
+        (Some(false) | None, true) => Verb::Deleted,
+        (Some(true), false) => Verb::Restored,
+        (Some(true), true) | (Some(false) | None, false) => Verb::Updated,
     }
 }
 

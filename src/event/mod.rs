@@ -11,6 +11,7 @@ pub mod id;
 mod lanes;
 mod message;
 mod names;
+mod object;
 mod plan;
 mod render;
 pub mod report;

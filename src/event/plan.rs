@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::columns::{SoftDelete, Told};
 use super::envelope::{self, Source};
 use super::lanes::LaneHash;
+use super::render::recorded;
 use crate::postgres::pgoutput::{OldTuple, TupleData, TupleValue};
 use crate::postgres::relation::{Relation, RelationId, ReplicaIdentity};
 
@@ -97,32 +98,57 @@ impl Plan {
         self.soft_delete.as_ref().map_or(Verb::Updated, |column| column.verb(old, new))
     }
 
+    /// The same of an update whose rows are JSON.
+    pub(super) fn verb_of_json(&self, old: Option<&[Option<&str>]>, new: &[Option<&str>]) -> Verb {
+        self.soft_delete.as_ref().map_or(Verb::Updated, |column| column.verb_of_json(old, new))
+    }
+
     /// The lane of a record; a value that was not sent is taken from its old row. `None` where
     /// nothing tells the table's records apart.
     pub(super) fn lane(&self, row: TupleData<'_>, old: Option<TupleData<'_>>) -> Option<i64> {
         let mut old = old.map(|old| old.iter());
-        let mut hash = self.lane;
-        let matters = match &self.order {
-            Order::None => return None,
-            Order::Row => &[][..],
-            Order::Columns(matters) => matters,
-        };
-        let mut matters = matters.iter();
-        for value in row {
-            let old = old.as_mut().and_then(Iterator::next);
-            match (&self.order, matters.next()) {
-                (Order::Row, _) | (_, Some(true)) => {}
-                (_, Some(false)) => continue,
-                (_, None) => break,
-            }
-            let value = match (value, old) {
+        let values = row.iter().map(|value| (value, old.as_mut().and_then(Iterator::next)));
+        self.hash(values, |hash, value| {
+            let value = match value {
                 (TupleValue::UnchangedToast, Some(old)) => old,
                 (value, _) => value,
             };
-            hash = match value {
+            match value {
                 TupleValue::Text(text) => hash.with(text),
                 TupleValue::Null | TupleValue::UnchangedToast => hash.with_absent(),
-            };
+            }
+        })
+    }
+
+    /// The lane of a record whose values are JSON: that of the same record as text, as far as JSON
+    /// tells it, which [`recorded::text`] says.
+    pub(super) fn lane_of_json(&self, row: &[Option<&str>]) -> Option<i64> {
+        let columns = &self.relation.columns;
+        self.hash(row.iter().zip(columns), |hash, (json, column)| {
+            match json.and_then(|json| recorded::text(&column.kind, json)) {
+                Some(text) => hash.with(text.as_bytes()),
+                None => hash.with_absent(),
+            }
+        })
+    }
+
+    /// The hash of the values of the columns that tell a record from others, which `with` adds.
+    fn hash<V>(
+        &self,
+        values: impl Iterator<Item = V>,
+        with: impl Fn(LaneHash, V) -> LaneHash,
+    ) -> Option<i64> {
+        let mut hash = self.lane;
+        match &self.order {
+            Order::None => return None,
+            Order::Row => hash = values.fold(hash, with),
+            Order::Columns(matters) => {
+                for (value, matters) in values.zip(matters) {
+                    if *matters {
+                        hash = with(hash, value);
+                    }
+                }
+            }
         }
         Some(hash.lane())
     }

@@ -8,6 +8,7 @@ mod array;
 mod composite;
 mod datetime;
 mod number;
+pub(super) mod recorded;
 pub(super) mod string;
 
 #[cfg(test)]

@@ -65,6 +65,15 @@ pub enum Report {
         /// Whether it is below the limit again.
         recovered: bool,
     },
+    /// `walhook.outbox.lag`: many rows wait in the outbox.
+    OutboxLag {
+        /// How many, at least.
+        rows: u64,
+        /// From how many on this is said.
+        limit_rows: u64,
+        /// Whether there are fewer again.
+        recovered: bool,
+    },
     /// `walhook.gap`: events that will not be delivered.
     Gap {
         /// The endpoint that lacks them; all where it is `None`.
@@ -133,6 +142,7 @@ impl Report {
             Report::EndpointRecovered { .. } => "walhook.endpoint.recovered",
             Report::DeliveryDead { .. } => "walhook.delivery.dead",
             Report::SlotLag { .. } => "walhook.slot.lag",
+            Report::OutboxLag { .. } => "walhook.outbox.lag",
             Report::Gap { .. } => "walhook.gap",
         }
     }
@@ -142,15 +152,16 @@ impl Report {
         matches!(self, Report::DeliveryDead { event, .. } if is_report(event))
     }
 
-    /// What it is ordered with: the others about the same endpoint, or the same slot.
+    /// What it is ordered with: the others about the same endpoint, slot or outbox.
     pub fn lanes(&self) -> Lanes {
-        let (kind, name): (&[u8], _) = match self {
+        let (kind, name): (&[u8], &str) = match self {
             Report::EndpointDisabled { endpoint, .. }
             | Report::EndpointFailing { endpoint, .. }
             | Report::EndpointRecovered { endpoint, .. }
             | Report::DeliveryDead { endpoint, .. }
             | Report::Gap { endpoint: Some(endpoint), .. } => (b"endpoint", endpoint),
             Report::SlotLag { slot, .. } => (b"slot", slot),
+            Report::OutboxLag { .. } => (b"outbox", ""),
             Report::Gap { endpoint: None, .. } => return Lanes::NONE,
         };
         Lanes::one(LaneHash::of(&[NAMESPACE.as_bytes(), kind, name.as_bytes()]).lane())
@@ -200,6 +211,11 @@ impl Report {
                 ("slot", Text(slot)),
                 ("retainedBytes", Count(*retained_bytes)),
                 ("limitBytes", Count(*limit_bytes)),
+                ("recovered", Flag(*recovered)),
+            ],
+            Report::OutboxLag { rows, limit_rows, recovered } => vec![
+                ("rows", Count(*rows)),
+                ("limitRows", Count(*limit_rows)),
                 ("recovered", Flag(*recovered)),
             ],
             Report::Gap { endpoint, events, reason } => vec![
@@ -328,6 +344,11 @@ mod tests {
                 "walhook.slot.lag",
                 serde_json::json!({"slot": "walhook", "retainedBytes": 2_147_483_648_u64,
                                    "limitBytes": 1_073_741_824, "recovered": false}),
+            ),
+            (
+                Report::OutboxLag { rows: 12, limit_rows: 10, recovered: false },
+                "walhook.outbox.lag",
+                serde_json::json!({"rows": 12, "limitRows": 10, "recovered": false}),
             ),
             (
                 Report::Gap { endpoint: Some(endpoint()), events: Some(7), reason: error() },

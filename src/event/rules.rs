@@ -11,6 +11,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 pub use error::RuleError;
+use recorded::Shapes;
 pub use table::{Case, Columns, TableRule};
 
 use super::batch::{EventBatch, Lanes};
@@ -61,6 +62,7 @@ pub struct EventRules {
     source: Source,
     options: RenderOptions,
     plans: Plans,
+    shapes: Shapes,
     notices: Notices,
     transaction: Option<TransactionParts>,
     malformed_messages: u64,
@@ -81,6 +83,7 @@ impl EventRules {
                 replace_invalid_utf8: options.replace_invalid_utf8,
             },
             plans: Plans::default(),
+            shapes: Shapes::default(),
             notices: Notices::default(),
             transaction: None,
             malformed_messages: 0,
@@ -99,8 +102,8 @@ impl EventRules {
     /// # Errors
     ///
     /// When a value is not UTF-8 (a database of the encoding SQL_ASCII) and nothing is to replace
-    /// it, or a row has not as many columns as its table. Then nothing was appended, and the same
-    /// change will fail again.
+    /// it, a row has not as many columns as its table, or what was recorded is no row. Then nothing
+    /// was appended, and the same change will fail again.
     pub fn apply(
         &mut self,
         transaction: &Transaction,
@@ -123,23 +126,26 @@ impl EventRules {
                 return Ok(());
             }
         };
-        let (tables, source, notices) = (&self.tables, &self.source, &mut self.notices);
-        let plan = self.plans.of(relation, |relation| plan(tables, source, relation, notices));
-        let Some(plan) = plan else { return Ok(()) };
-        let event = Row {
-            plan,
-            source,
-            parts: current(&mut self.transaction, source, transaction),
-            options: self.options,
-            transaction,
-            position,
-        };
+        let Some(event) = self.row(relation, transaction, position) else { return Ok(()) };
         match *change {
             Change::Insert { new, .. } => event.created(new, batch),
             Change::Update { old, new, .. } => event.updated(old, new, batch),
             Change::Delete { old, .. } => event.deleted(old, batch),
             _ => event.truncated(batch),
         }
+    }
+
+    /// An event to be of a table's row, if a rule names the table.
+    fn row<'a>(
+        &'a mut self,
+        relation: &Arc<Relation>,
+        transaction: &'a Transaction,
+        position: Position,
+    ) -> Option<Row<'a>> {
+        let (tables, source, notices) = (&self.tables, &self.source, &mut self.notices);
+        let plan = self.plans.of(relation, |relation| plan(tables, source, relation, notices))?;
+        let parts = current(&mut self.transaction, source, transaction);
+        Some(Row { plan, source, parts, options: self.options, transaction, position })
     }
 
     /// How many messages with walhook's prefix were left out because of their content.

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, params};
 
+use crate::capture::OutboxRow;
 use crate::event::{EventBatch, EventId};
 
 use super::model::{Append, Checkpoint};
@@ -12,6 +13,11 @@ const UPDATE_CHECKPOINT: &str = "UPDATE journal \
     SET last_seq = ?1, commit_lsn = ?2, ordinal = ?3, resume_lsn = ?4";
 const INSERT_SEGMENT: &str = "INSERT INTO segments \
     (first_seq, last_seq, min_id, max_id, journaled_at_ms) VALUES (?1, ?2, ?3, ?4, ?5)";
+/// A number that is there already is of a row that is long gone.
+const INSERT_TAKEN: &str =
+    "INSERT OR REPLACE INTO outbox_taken (id, xid, written_at_us) VALUES (?1, ?2, ?3)";
+const FORGET_TAKEN: &str = "DELETE FROM outbox_taken";
+const TAKEN: &str = "SELECT id, xid, written_at_us FROM outbox_taken ORDER BY id";
 const UNSUMMARISED: &str = "SELECT min(seq), max(seq), min(id), max(id) FROM events \
     WHERE seq > coalesce((SELECT max(last_seq) FROM segments), 0)";
 
@@ -50,8 +56,27 @@ pub(super) fn append(
     now_ms: i64,
 ) -> rusqlite::Result<()> {
     append_events(connection, written, &append.events, now_ms)?;
+    if append.deleted {
+        connection.prepare_cached(FORGET_TAKEN)?.execute(())?;
+    }
+    if !append.taken.is_empty() {
+        let mut insert = connection.prepare_cached(INSERT_TAKEN)?;
+        for row in &append.taken {
+            insert.execute((row.id, row.xid.cast_signed(), row.written_at_us))?;
+        }
+    }
     written.checkpoint = Some(append.checkpoint);
     Ok(())
+}
+
+/// The rows of the outbox that are taken and not known to be deleted there, by number.
+pub(super) fn outbox_taken(connection: &Connection) -> rusqlite::Result<Vec<OutboxRow>> {
+    let mut query = connection.prepare_cached(TAKEN)?;
+    let rows = query.query_map((), |row| {
+        let xid: i64 = row.get(1)?;
+        Ok(OutboxRow { id: row.get(0)?, xid: xid.cast_unsigned(), written_at_us: row.get(2)? })
+    })?;
+    rows.collect()
 }
 
 /// Writes events into the open transaction, which belong to no position of the stream or whose

@@ -46,6 +46,7 @@ use std::time::Instant;
 
 use rusqlite::Connection;
 
+use crate::capture::OutboxRow;
 use crate::event::{EventFilter, EventId, Report};
 use crate::postgres::lsn::Lsn;
 
@@ -78,6 +79,13 @@ use writer::{Known, Shared, Writer};
 pub struct Journal {
     shared: Arc<Shared>,
     reads: Arc<ReadPool>,
+}
+
+/// The wish that everything queued when it was made becomes durable.
+#[derive(Debug)]
+pub struct DurableSoon {
+    answer: flume::Receiver<Result<(), JournalError>>,
+    journal: Journal,
 }
 
 /// The thread that writes. Stops, with everything queued written and durable, when it is dropped.
@@ -184,6 +192,25 @@ impl Journal {
     /// It could not be written, or the journal is closed.
     pub fn make_durable(&self) -> Result<(), JournalError> {
         self.ask_blocking(Command::MakeDurable)
+    }
+
+    /// The same without waiting: the answer tells when it is so.
+    ///
+    /// # Errors
+    /// The journal is closed.
+    pub fn durable_soon(&self) -> Result<DurableSoon, JournalError> {
+        let (reply, answer) = flume::bounded(1);
+        self.shared.queue.command(|appended| Command::MakeDurable(appended, reply))?;
+        Ok(DurableSoon { answer, journal: self.clone() })
+    }
+
+    /// The rows of an outbox whose changes are journaled and that are not known to be deleted
+    /// there, by number. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub async fn outbox_taken(&self) -> Result<Vec<OutboxRow>, JournalError> {
+        self.reads.run(|db| db.outbox_taken()).await
     }
 
     /// Why events cannot be written at the moment, if they cannot: the disk is full, say. It passes
@@ -421,6 +448,20 @@ impl Journal {
     /// Why the writer went without an answer.
     fn ended(&self) -> JournalError {
         self.shared.queue.closed().unwrap_or_else(JournalError::closed)
+    }
+}
+
+impl DurableSoon {
+    /// Waits until `deadline` at most; `true` when it is durable.
+    ///
+    /// # Errors
+    /// It could not be written, or the journal is closed.
+    pub fn wait(&self, deadline: Instant) -> Result<bool, JournalError> {
+        match self.answer.recv_deadline(deadline) {
+            Ok(answer) => answer.map(|()| true),
+            Err(flume::RecvTimeoutError::Timeout) => Ok(false),
+            Err(flume::RecvTimeoutError::Disconnected) => Err(self.journal.ended()),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::capture::Position;
+use crate::capture::{CaptureKind, OutboxRow, Position};
 use crate::event::{EventBatch, EventId, Lanes};
 use crate::postgres::lsn::Lsn;
 
@@ -56,7 +56,9 @@ pub struct SourceIdentity {
     pub database: String,
     /// The timeline last followed.
     pub timeline: u32,
-    /// The replication slot.
+    /// How its changes are captured.
+    pub capture: CaptureKind,
+    /// The replication slot; empty where there is none.
     pub slot: String,
 }
 
@@ -72,10 +74,15 @@ pub struct Checkpoint {
 /// Events and the position they lead to: written together or not at all.
 #[derive(Clone, Debug, Default)]
 pub struct Append {
-    /// In commit order, beyond all earlier ones. May be empty, to move the checkpoint alone.
+    /// In the stream's order, behind all earlier ones. May be empty, to move the checkpoint alone.
     pub events: EventBatch,
     /// How far the stream was taken with them.
     pub checkpoint: Checkpoint,
+    /// Whether the rows of all earlier appends are known to be deleted from the outbox.
+    pub deleted: bool,
+    /// The rows of the outbox that this is all about. They are remembered until it is said that
+    /// they are deleted.
+    pub taken: Vec<OutboxRow>,
 }
 
 /// An endpoint's number in the journal.

@@ -235,5 +235,7 @@ fn records(command: &Command) -> usize {
 
 /// What an append takes in memory, about.
 fn cost(append: &Append) -> usize {
-    append.events.bytes() + append.events.len() * size_of::<crate::event::Event>()
+    append.events.bytes()
+        + append.events.len() * size_of::<crate::event::Event>()
+        + append.taken.len() * size_of::<crate::capture::OutboxRow>()
 }

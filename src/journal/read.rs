@@ -8,8 +8,10 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row};
 use tokio::sync::Semaphore;
 
+use crate::capture::OutboxRow;
 use crate::event::{EventBatch, EventId};
 
+use super::append;
 use super::deliveries::lanes_of;
 use super::error::JournalError;
 use super::file;
@@ -150,6 +152,10 @@ impl ReadPool {
 }
 
 impl ReadConnection {
+    pub(super) fn outbox_taken(&self) -> rusqlite::Result<Vec<OutboxRow>> {
+        append::outbox_taken(&self.db)
+    }
+
     /// Events after `after`, in order and without a gap; at least one, if there is one.
     pub(super) fn page(
         &mut self,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, Row, params};
 
-use crate::capture::Position;
+use crate::capture::{CaptureKind, Position};
 use crate::event::EventId;
 use crate::postgres::lsn::Lsn;
 
@@ -14,7 +14,7 @@ use super::model::{Checkpoint, Seq, SourceIdentity};
 use super::orders::{self, OrderResult};
 
 const HEAD: &str = "SELECT last_seq, system_identifier, database_oid, database, timeline, slot, \
-    commit_lsn, ordinal, resume_lsn, durable_lsn FROM journal";
+    commit_lsn, ordinal, resume_lsn, durable_lsn, capture FROM journal";
 const OLDEST_EVENT: &str = "SELECT committed_at_us FROM events ORDER BY seq LIMIT 1";
 const SIZE: &str = "SELECT (page_count - freelist_count) * page_size \
     FROM pragma_page_count, pragma_freelist_count, pragma_page_size";
@@ -283,6 +283,8 @@ pub(super) fn head(db: &Connection) -> rusqlite::Result<Head> {
                 database_oid: row.get(2)?,
                 database: row.get(3)?,
                 timeline: row.get(4)?,
+                // Whatever this version writes has a name it knows.
+                capture: CaptureKind::named(&row.get::<_, String>(10)?).unwrap_or_default(),
                 slot: row.get(5)?,
             }),
         };

@@ -33,7 +33,7 @@ use super::settle::{self, Unregistered};
 use super::tail::Tail;
 
 const SET_IDENTITY: &str = "UPDATE journal SET system_identifier = ?1, database_oid = ?2, \
-    database = ?3, timeline = ?4, slot = ?5";
+    database = ?3, timeline = ?4, slot = ?5, capture = ?6";
 
 /// Events in one transaction, about: enough to share a commit, few enough that settlements are
 /// answered quickly.
@@ -324,6 +324,7 @@ impl Writer {
                     identity.database,
                     identity.timeline,
                     identity.slot,
+                    identity.capture.as_str(),
                 ])?;
                 Ok(Answer::Durable(0))
             }

@@ -116,7 +116,11 @@ pub async fn server_info(client: &Client) -> Result<ServerInfo, PgError> {
     })
 }
 
-async fn system_identifier(client: &Client) -> Result<Option<u64>, PgError> {
+/// What tells this cluster from any other; none where the role may not see it.
+///
+/// # Errors
+/// Fails when the server cannot be asked.
+pub async fn system_identifier(client: &Client) -> Result<Option<u64>, PgError> {
     const SQL: &str = "select system_identifier from pg_control_system()";
     const INSUFFICIENT_PRIVILEGE: &str = "42501";
     let asked = client.query_typed_one(SQL, &[]).await;

@@ -19,7 +19,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-pub use client::{Client, connect};
+pub use client::{Client, connect, connect_to_listen};
 pub(crate) use session::{SessionState, state_query, timeouts_query};
 pub(crate) use socket::SocketOptions;
 pub(crate) use target::{Round, connect_error};

@@ -1,8 +1,8 @@
 //! `check`: one finding a fact, with what to do about it.
 
-mod patterns;
+pub(super) mod patterns;
 pub(super) mod publication;
-mod rows;
+pub(super) mod rows;
 pub(super) mod server;
 pub(super) mod slot;
 pub(super) mod tables;
@@ -10,7 +10,7 @@ pub(super) mod tables;
 use tokio_postgres::Client;
 
 use super::facts::{Facts, gather};
-use super::{Finding, SourceOptions};
+use super::{Finding, SourceOptions, outbox};
 use crate::postgres::catalog::{OLDEST_VERSION_NUM, server_version_num};
 use crate::postgres::error::PgError;
 use crate::postgres::replication::ReplicationClient;
@@ -30,7 +30,9 @@ pub async fn run(connection: &ConnectionOptions, options: &SourceOptions) -> Vec
         Ok(found) => findings.extend(found),
         Err(error) => findings.push(Finding::error(SUBJECT, error.to_string())),
     }
-    findings.push(replication(connection).await);
+    if options.outbox.is_none() {
+        findings.push(replication(connection).await);
+    }
     findings
 }
 
@@ -63,7 +65,12 @@ pub async fn check(client: &Client, options: &SourceOptions) -> Result<Vec<Findi
     if let Some(finding) = too_old(client).await? {
         return Ok(vec![finding]);
     }
-    Ok(judge(&gather(client, options).await?, options))
+    let facts = gather(client, options).await?;
+    if options.outbox.is_some() {
+        let outbox = outbox::gather(client, &facts).await?;
+        return Ok(outbox::check::check(&facts, &outbox, options));
+    }
+    Ok(judge(&facts, options))
 }
 
 /// The finding that ends everything: on an older server the catalog cannot even be read.

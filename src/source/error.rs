@@ -53,7 +53,7 @@ impl SourceError {
     /// be changed is gone (42704).
     pub(super) fn is_lost_race(&self) -> bool {
         let Kind::Postgres(error) = &self.0 else { return false };
-        matches!(error.sqlstate(), Some("42710" | "23505" | "XX000" | "42704"))
+        matches!(error.sqlstate(), Some("42710" | "42P06" | "23505" | "XX000" | "42704"))
     }
 
     /// Whether trying again later may help without anybody changing anything.

@@ -125,8 +125,10 @@ async fn row_filters(
     memo: &mut Memo,
 ) -> Result<HashMap<u32, FilterFacts>, PgError> {
     let mut filters = HashMap::new();
-    let can_try =
-        facts.can_restrict(options) && !facts.server.in_recovery && facts.server.role_can_create;
+    let can_try = options.outbox.is_none()
+        && facts.can_restrict(options)
+        && !facts.server.in_recovery
+        && facts.server.role_can_create;
     for target in targets(facts, options) {
         let Some(expression) = &target.spec.filter else { continue };
         let (schema, name) = target.schema_and_name();
@@ -136,7 +138,7 @@ async fn row_filters(
             expression,
             published: published.and_then(|published| published.filter.as_deref()),
             may_try: can_try && target.table.owned,
-            with_columns: target.spec.columns.is_some(),
+            with_columns: options.outbox.is_none() && target.spec.columns.is_some(),
         };
         let known = filter::ask(client, memo, &question).await?;
         filters.insert(target.table.oid, known);

@@ -12,6 +12,7 @@ mod facts;
 pub mod failover;
 mod filter;
 mod finding;
+mod outbox;
 mod plan;
 mod run;
 pub mod setup;
@@ -57,6 +58,10 @@ pub struct OutboxSpec {
     pub max_rows: u64,
     /// What happens when more than that wait.
     pub policy: OutboxPolicy,
+    /// Whether changes that logical replication brings into this database are left out.
+    pub local_only: bool,
+    /// Whether teardown drops rows that nobody has read.
+    pub discard_unread: bool,
 }
 
 /// What happens when too many rows wait in the outbox.
@@ -82,9 +87,10 @@ impl SourceOptions {
 pub struct TableSpec {
     /// Which tables.
     pub pattern: TablePattern,
-    /// The columns whose values are wanted; none means all. A column that is to be left out, and
-    /// those to come, are none of the database's business.
+    /// The columns whose values are wanted; none means all, those to come as well.
     pub columns: Option<Vec<String>>,
+    /// The columns that are to be left out. A publication cannot say that, triggers can.
+    pub exclude: Vec<String>,
     /// Which rows are wanted, as an SQL expression over the table's columns.
     pub filter: Option<String>,
     /// The column that marks a row as deleted. Its old value tells whether that is news.
@@ -100,6 +106,7 @@ impl TableSpec {
         TableSpec {
             pattern: TablePattern::exact(schema, name),
             columns: None,
+            exclude: Vec::new(),
             filter: None,
             soft_delete: None,
             whole: false,

@@ -18,6 +18,11 @@ impl Step {
         self.sql.contains("pg_create_logical_replication_slot")
     }
 
+    /// Whether it creates or changes a table's triggers.
+    pub(super) fn is_about_triggers(&self) -> bool {
+        self.sql.contains("CREATE OR REPLACE TRIGGER")
+    }
+
     /// The step as the subject of a sentence: `the attempt to create the slot walhook`.
     pub(super) fn what(&self) -> String {
         format!("the attempt to {}", self.reason)

@@ -11,6 +11,7 @@ use tokio_postgres::Client;
 use super::check::{self, publication, server, slot, tables};
 use super::facts::{Facts, gather};
 use super::failover;
+use super::outbox;
 use super::plan::Progress;
 use super::run::Runner;
 use super::{Finding, Plan, SourceError, SourceOptions, Step};
@@ -34,9 +35,10 @@ pub async fn plan(client: &Client, options: &SourceOptions) -> Result<Plan, PgEr
     if let Some(finding) = check::too_old(client).await? {
         return Ok(Plan { blocked: vec![finding], ..Plan::default() });
     }
-    let facts = gather(client, options).await?;
-    let mut plan = plan_from(&facts, options);
-    plan.steps.extend(failover::step(&facts, options));
+    let (facts, mut plan) = look(client, options).await?;
+    if options.outbox.is_none() {
+        plan.steps.extend(failover::step(&facts, options));
+    }
     Ok(plan)
 }
 
@@ -62,7 +64,7 @@ pub async fn setup(
         if let Some(finding) = check::too_old(client).await? {
             return Err(SourceError::refused(vec![finding]));
         }
-        let plan = plan_from(&gather(client, options).await?, options);
+        let (_, plan) = look(client, options).await?;
         if !plan.blocked.is_empty() {
             return Err(SourceError::refused(plan.blocked));
         }
@@ -88,6 +90,18 @@ pub async fn setup(
             Some(_) => tokio::time::sleep(LOOK_EVERY).await,
         }
     }
+}
+
+async fn look(client: &Client, options: &SourceOptions) -> Result<(Facts, Plan), PgError> {
+    let facts = gather(client, options).await?;
+    let outbox = outbox::gather(client, &facts).await?;
+    if options.outbox.is_some() {
+        let plan = outbox::setup(&facts, &outbox, options);
+        return Ok((facts, plan));
+    }
+    let mut plan = plan_from(&facts, options);
+    outbox::switch::plan(&facts, &outbox, &mut plan);
+    Ok((facts, plan))
 }
 
 fn plan_from(facts: &Facts, options: &SourceOptions) -> Plan {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
-use super::SourceOptions;
+use super::{OutboxPolicy, SourceOptions, outbox};
 use crate::postgres::catalog::{ServerInfo, server_info};
 use crate::postgres::error::PgError;
 use crate::postgres::publication::{PublicationInfo, publication};
@@ -23,6 +23,31 @@ pub struct DatabaseStatus {
     /// For how long the newest unconfirmed commit has waited, as the server measures it; none while
     /// nobody streams or nothing is outstanding.
     pub flush_lag: Option<Duration>,
+    /// The outbox, where that is what is followed, if it exists.
+    pub outbox: Option<OutboxStatus>,
+}
+
+/// What the outbox holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboxStatus {
+    /// How many rows wait to be read.
+    pub rows: u64,
+    /// Whether they were counted; very many are estimated.
+    pub exact: bool,
+    /// How long ago the oldest was written.
+    pub oldest: Option<Duration>,
+    /// What it takes on the disk with its index, dead rows included.
+    pub bytes: u64,
+    /// How many may wait.
+    pub max_rows: u64,
+    /// What happens when more do.
+    pub policy: OutboxPolicy,
+    /// The server's process that reads it for walhook.
+    pub drained_by: Option<i32>,
+    /// How many tables are followed.
+    pub tables: usize,
+    /// Those whose triggers are missing or not as they should be, by schema and name.
+    pub unfit: Vec<(String, String)>,
 }
 
 /// Asks the database.
@@ -37,7 +62,11 @@ pub async fn status(client: &Client, options: &SourceOptions) -> Result<Database
         Some(pid) => flush_lag(client, pid).await?,
         None => None,
     };
-    Ok(DatabaseStatus { server, publication, slot, flush_lag })
+    let outbox = match &options.outbox {
+        Some(spec) => outbox::status::status(client, options, spec).await?,
+        None => None,
+    };
+    Ok(DatabaseStatus { server, publication, slot, flush_lag, outbox })
 }
 
 async fn flush_lag(client: &Client, pid: i32) -> Result<Option<Duration>, PgError> {

@@ -96,7 +96,8 @@ fn sorted_out<'a>(
 ) -> impl Iterator<Item = (Target<'a>, Option<LeftOut>)> {
     let whole = Whole::of(options);
     candidates(facts, options).map(move |target| {
-        (target, if target.is_named() { None } else { why_left_out(facts, &whole, target.table) })
+        let harmless = target.is_named() || options.outbox.is_some();
+        (target, if harmless { None } else { why_left_out(facts, &whole, target.table) })
     })
 }
 
@@ -106,7 +107,13 @@ fn candidates<'a>(
 ) -> impl Iterator<Item = Target<'a>> {
     let patterns = &options.tables;
     facts.tables.iter().filter_map(move |table| {
-        if !table.kind.is_publishable() || table.persistence != Persistence::Permanent {
+        let logged = match table.persistence {
+            Persistence::Permanent => true,
+            // triggers do not mind
+            Persistence::Unlogged => options.outbox.is_some(),
+            Persistence::Temporary => false,
+        };
+        if !table.kind.is_publishable() || !logged {
             return None;
         }
         let spec = choose(patterns, |spec| &spec.pattern, &table.schema, &table.name)?;

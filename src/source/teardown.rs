@@ -8,6 +8,7 @@ use tokio_postgres::Client;
 use super::advice::shown;
 use super::check::{self, slot};
 use super::facts::gather;
+use super::outbox;
 use super::plan::Progress;
 use super::run::Runner;
 use super::{Finding, Plan, SourceError, SourceOptions, Step};
@@ -32,6 +33,10 @@ pub async fn plan(client: &Client, options: &SourceOptions) -> Result<Plan, PgEr
     // tables say nothing about what is to be dropped
     let options = SourceOptions { tables: Vec::new(), ..options.clone() };
     let facts = gather(client, &options).await?;
+    let outbox = outbox::gather(client, &facts).await?;
+    if options.outbox.is_some() {
+        return Ok(outbox::teardown(&outbox, &options));
+    }
     let mut plan = Plan::default();
     let (slot_name, publication_name) = (shown(&options.slot), shown(&options.publication));
     match &facts.slot {
@@ -65,6 +70,7 @@ pub async fn plan(client: &Client, options: &SourceOptions) -> Result<Plan, PgEr
             reason: format!("drop the publication {publication_name}"),
         }),
     }
+    plan.steps.extend(outbox::switch::rest(&outbox));
     Ok(plan)
 }
 
@@ -95,6 +101,9 @@ pub async fn teardown(
     }
     plan.present.into_iter().for_each(|present| report(Progress::Present(present)));
     let runner = Runner::new(client, watcher, wait);
+    for note in plan.notes {
+        report(Progress::Note(note));
+    }
     for step in plan.steps {
         let result = loop {
             match runner.run(&step, report).await {

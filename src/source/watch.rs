@@ -10,6 +10,7 @@ use tokio_postgres::types::Type;
 use super::check::{publication, tables, too_old};
 use super::facts::gather_again;
 use super::filter::{Memo, moment};
+use super::outbox;
 use super::plan::Progress;
 use super::run::Runner;
 use super::target::targets;
@@ -76,10 +77,50 @@ impl Watch {
             return Ok(Look { findings: vec![finding], ..Look::default() });
         }
         let facts = gather_again(client, options, &mut self.memo).await?;
+        if options.outbox.is_some() {
+            return self.look_at_outbox(client, &facts, options, align).await;
+        }
         let mut look = Look { findings: findings(&facts, options), ..Look::default() };
         self.steps(&facts, options, align, &mut look);
         self.gone(client, &facts, options, &mut look).await?;
         self.applied(client, &facts, options, &mut look).await?;
+        Ok(look)
+    }
+
+    /// The same where triggers fill an outbox: those that somebody dropped or switched off are said,
+    /// and put back only with `align`; new tables get theirs, and those whose key has changed, or
+    /// whose columns need other words now, have them put right.
+    async fn look_at_outbox(
+        &mut self,
+        client: &Client,
+        facts: &Facts,
+        options: &SourceOptions,
+        align: bool,
+    ) -> Result<Look, PgError> {
+        let outbox = outbox::gather(client, facts).await?;
+        let mut look =
+            Look { findings: outbox::findings(facts, &outbox, options), ..Look::default() };
+        let known = &self.published;
+        let may_change = |table: &outbox::Followed<'_>| {
+            table.may_trigger
+                && (align
+                    || !known.contains(&table.target.table.oid)
+                    || outbox::is_only_outdated(&outbox, table))
+        };
+        if !facts.server.in_recovery && outbox.outbox.is_some() {
+            let steps = outbox::steps(facts, &outbox, options, &may_change);
+            look.steps =
+                steps.into_iter().filter(|step| align || step.is_about_triggers()).collect();
+        }
+        for table in outbox::followed(facts, &outbox, options) {
+            let oid = table.target.table.oid;
+            if outbox.triggers.iter().any(|trigger| trigger.relation == oid) {
+                self.published.insert(oid);
+            } else if !align && table.may_trigger && !self.published.contains(&oid) {
+                look.new.push(name_of(table.target.table));
+            }
+        }
+        self.gone(client, facts, options, &mut look).await?;
         Ok(look)
     }
 

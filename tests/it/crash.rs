@@ -6,15 +6,18 @@ use std::time::Duration;
 
 use rand::Rng;
 
-use crate::harness::{Answer, Counters, Database, Receiver, Request, Workspace, eventually, pause};
+use crate::harness::{
+    Answer, Capture, Counters, Receiver, Request, Workspace, eventually, pause, under_both_captures,
+};
+
+under_both_captures!(kills_under_load_lose_nothing, kills_amid_batches_lose_nothing);
 
 const KILLS: usize = 32;
 const CONCURRENCY: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(120);
 
-#[tokio::test(flavor = "multi_thread")]
-async fn kills_under_load_lose_nothing() {
-    let database = Arc::new(Database::create().await);
+async fn kills_under_load_lose_nothing(capture: Capture) {
+    let database = Arc::new(capture.database().await);
     Counters::create_table(&database).await;
     let receiver = Receiver::start().await;
     // An answer takes a moment, so that kills find requests under way.
@@ -123,9 +126,8 @@ fn is_partly(request: &Request) -> bool {
 
 /// Batches fail in all ways, and the daemon is killed amid them: what each receiver of the row's
 /// story accepts is in order, whole, and numbered the same whenever it comes.
-#[tokio::test(flavor = "multi_thread")]
-async fn kills_amid_batches_lose_nothing() {
-    let database = Arc::new(Database::create().await);
+async fn kills_amid_batches_lose_nothing(capture: Capture) {
+    let database = Arc::new(capture.database().await);
     Counters::create_table(&database).await;
     let receiver = Receiver::start().await;
     let batches: Arc<Mutex<Vec<Batch>>> = Arc::default();

@@ -4,8 +4,17 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Database, Receiver, Request, Workspace};
+use crate::harness::{Capture, Receiver, Request, Workspace, under_both_captures};
 use crate::hazards::{Story, is_at_least, summary};
+
+under_both_captures!(
+    what_was_rolled_back_never_happened,
+    every_way_to_write_rows_tells_each_of_them,
+    triggers_cascades_and_deferred_constraints_are_seen,
+    a_table_without_a_key_is_told_by_whole_rows,
+    what_changes_no_row_is_no_event,
+    an_endpoint_gets_the_events_it_asked_for
+);
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -16,9 +25,8 @@ fn data(events: &[Value]) -> Vec<&Value> {
 }
 
 /// Only what was committed, and at its commit's place.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_was_rolled_back_never_happened() {
-    let database = Database::create().await;
+async fn what_was_rolled_back_never_happened(capture: Capture) {
+    let database = capture.database().await;
     database.execute(PERSON).await;
     let events = Story::of(&database, &["person"])
         .told(&[
@@ -47,9 +55,8 @@ async fn what_was_rolled_back_never_happened() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_way_to_write_rows_tells_each_of_them() {
-    let database = Database::create().await;
+async fn every_way_to_write_rows_tells_each_of_them(capture: Capture) {
+    let database = capture.database().await;
     database.execute(PERSON).await;
     let merge = "merge into person p using (values (2, 'm'), (3, 'gone'), (9, 'n')) v (id, name)
                      on p.id = v.id
@@ -94,9 +101,8 @@ async fn every_way_to_write_rows_tells_each_of_them() {
 
 /// What the application did not write itself is a change like any other, and comes in the order in
 /// which it was done.
-#[tokio::test(flavor = "multi_thread")]
-async fn triggers_cascades_and_deferred_constraints_are_seen() {
-    let database = Database::create().await;
+async fn triggers_cascades_and_deferred_constraints_are_seen(capture: Capture) {
+    let database = capture.database().await;
     database
         .execute(
             "create table person (id int primary key, name text);
@@ -136,9 +142,8 @@ async fn triggers_cascades_and_deferred_constraints_are_seen() {
     assert_eq!(events[4]["data"], json!({"id": 10, "person": 3}));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_table_without_a_key_is_told_by_whole_rows() {
-    let database = Database::create().await;
+async fn a_table_without_a_key_is_told_by_whole_rows(capture: Capture) {
+    let database = capture.database().await;
     database
         .execute(
             "create table reading (n int, note text); alter table reading replica identity full",
@@ -163,9 +168,8 @@ async fn a_table_without_a_key_is_told_by_whole_rows() {
 
 /// An update that sets what is there already is an update to Postgres; a lock is none, nor is what
 /// never enters the log.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_changes_no_row_is_no_event() {
-    let database = Database::create().await;
+async fn what_changes_no_row_is_no_event(capture: Capture) {
+    let database = capture.database().await;
     database
         .execute(
             "create table person (id int primary key, name text); insert into person values (1, 'a');
@@ -190,9 +194,8 @@ async fn what_changes_no_row_is_no_event() {
     assert_eq!(data(&events), expected.iter().collect::<Vec<_>>());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_endpoint_gets_the_events_it_asked_for() {
-    let database = Database::create().await;
+async fn an_endpoint_gets_the_events_it_asked_for(capture: Capture) {
+    let database = capture.database().await;
     database
         .execute("create table person (id int primary key); create table note (id int primary key)")
         .await;

@@ -10,7 +10,15 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 use walhook::delivery::signature::{Scheme, Verifier};
 
-use crate::harness::{Database, Receiver, Request, SECRET, Workspace, eventually};
+use crate::harness::{
+    Capture, Receiver, Request, SECRET, Workspace, eventually, under_both_captures,
+};
+
+under_both_captures!(
+    every_format_tells_the_same_story,
+    methods_templates_compression_and_batches_keep_what_they_carry,
+    a_template_that_fails_for_one_event_holds_up_its_record_alone
+);
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -25,8 +33,7 @@ const STORY: [&str; 6] = [
     "update person set name = 'Rob' where id = 2",
     "update person set deleted_at = '2025-01-01T00:00:00Z' where id = 3",
     "delete from person where id = 2",
-    r#"select pg_logical_emit_message(true, 'walhook',
-         '{"event":"invoice.paid","key":"42","data":{"total":99.50}}')"#,
+    "select walhook.emit('invoice.paid', '42', '{\"total\":99.50}')",
     "truncate person",
 ];
 const NAMES: [&str; 8] = [
@@ -92,8 +99,8 @@ impl Told {
     }
 }
 
-async fn told(endpoints: &[(&str, &str)], due: usize) -> Told {
-    let database = Database::create().await;
+async fn told(capture: Capture, endpoints: &[(&str, &str)], due: usize) -> Told {
+    let database = capture.database().await;
     database
         .execute(
             "create table person (id bigint primary key, name text, pay numeric,
@@ -111,6 +118,7 @@ async fn told(endpoints: &[(&str, &str)], due: usize) -> Told {
         workspace = workspace.endpoint(name, &url, &format!("{order}{more}"));
     }
     workspace.run(&["check"]).await.assert(0, &[]);
+    workspace.run(&["setup"]).await.assert(0, &[]);
     let daemon = workspace.start(&database).await;
     for statement in STORY {
         database.execute(statement).await;
@@ -125,13 +133,12 @@ async fn told(endpoints: &[(&str, &str)], due: usize) -> Told {
     Told { requests, database: database.name().to_owned() }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_format_tells_the_same_story() {
+async fn every_format_tells_the_same_story(capture: Capture) {
     let formats =
         ["walhook", "standard", "twenty", "cloudevents", "cloudevents-binary", "debezium"];
     let configs = formats.map(|format| format!("format = '{format}'"));
     let endpoints: Vec<_> = formats.into_iter().zip(configs.iter().map(String::as_str)).collect();
-    let told = told(&endpoints, formats.len() * NAMES.len()).await;
+    let told = told(capture, &endpoints, formats.len() * NAMES.len()).await;
 
     let ids: Vec<String> = told.to("/walhook").iter().map(|one| one.id().to_owned()).collect();
     for format in formats {
@@ -186,8 +193,7 @@ async fn every_format_tells_the_same_story() {
     assert_eq!(debezium[7]["after"], Value::Null);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn methods_templates_compression_and_batches_keep_what_they_carry() {
+async fn methods_templates_compression_and_batches_keep_what_they_carry(capture: Capture) {
     let get = format!("method = 'GET'\nformat = 'standard'\n{CREATED}");
     let gzip = format!("compress = true\n{CREATED}");
     let batch = format!("batch = {{ max_events = 3, max_wait = '60s' }}\n{CREATED}");
@@ -201,7 +207,7 @@ async fn methods_templates_compression_and_batches_keep_what_they_carry() {
         ("batch", &batch),
         ("batch-of-cloudevents", &batch_of_cloudevents),
     ];
-    let told = told(&endpoints, 3 * NAMES.len() + 3 + 3 + 1 + 1).await;
+    let told = told(capture, &endpoints, 3 * NAMES.len() + 3 + 3 + 1 + 1).await;
 
     let rows: Vec<_> =
         told.requests.iter().filter(|request| request.path.starts_with("/rows/")).collect();
@@ -253,9 +259,8 @@ async fn methods_templates_compression_and_batches_keep_what_they_carry() {
 }
 
 /// Both the log of attempts and the daemon say what is wrong, without showing the row.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_template_that_fails_for_one_event_holds_up_its_record_alone() {
-    let database = Database::create().await;
+async fn a_template_that_fails_for_one_event_holds_up_its_record_alone(capture: Capture) {
+    let database = capture.database().await;
     database.execute("create table person (id int primary key, name text)").await;
     let receiver = Receiver::start().await;
     let template = "template = '{{ set_header(\"x-name\", data.name) }}{{ data.id }}'";

@@ -19,6 +19,8 @@ mod hostile;
 mod many_endpoints;
 mod origins;
 mod outage;
+mod outbox;
+mod outbox_drain;
 mod publication;
 mod refusals;
 mod rendering;

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use walhook::throwaway::{Cluster, Options};
 
-use crate::harness::{Database, Receiver, Workspace, eventually};
+use crate::harness::{Capture, Database, Receiver, Workspace, eventually, under_both_captures};
+
+under_both_captures!(hazard_25_a_subscriber_tells_only_its_own_changes);
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -86,11 +88,10 @@ async fn hazard_25_all_changes_come_otherwise() {
 }
 
 /// Two databases that replicate to each other: each tells its own changes only.
-#[tokio::test(flavor = "multi_thread")]
-async fn hazard_25_a_subscriber_tells_only_its_own_changes() {
+async fn hazard_25_a_subscriber_tells_only_its_own_changes(capture: Capture) {
     let cluster = Arc::new(Cluster::start(&Options::new()).unwrap());
     let publisher = Database::create_on(&cluster, "publisher").await;
-    let subscriber = Database::create_on(&cluster, "subscriber").await;
+    let subscriber = Database::create_on(&cluster, "subscriber").await.captured_by(capture);
     let table = "create table person (id int primary key, name text)";
     publisher.execute(table).await;
     publisher.execute("create publication p for table person").await;

@@ -6,8 +6,15 @@ use std::time::Duration;
 use walhook::throwaway::{Cluster, Options, StopMode};
 
 use crate::harness::{
-    Answer, Counters, Database, Receiver, Workspace, eventually, lag_bytes, pause, slot_state,
+    Answer, Capture, Counters, Database, Receiver, Workspace, eventually, pause, slot_state,
+    under_both_captures,
 };
+
+under_both_captures!(
+    hazard_2_a_crash_of_the_server_repeats_nothing,
+    a_receiver_that_was_down_gets_everything,
+    a_dead_endpoint_delays_neither_its_neighbour_nor_the_slot
+);
 
 const PATIENCE: Duration = Duration::from_secs(120);
 /// What an idle or caught-up slot may lag behind: some records of the server's own housekeeping.
@@ -21,10 +28,9 @@ fn workspace(database: &Database, receiver: &Receiver) -> Workspace {
     )
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn hazard_2_a_crash_of_the_server_repeats_nothing() {
+async fn hazard_2_a_crash_of_the_server_repeats_nothing(capture: Capture) {
     let cluster = Arc::new(Cluster::start(&Options::new()).unwrap());
-    let database = Arc::new(Database::create_on(&cluster, "crm").await);
+    let database = Arc::new(Database::create_on(&cluster, "crm").await.captured_by(capture));
     Counters::create_table(&database).await;
     let receiver = Receiver::start().await;
     let workspace = workspace(&database, &receiver);
@@ -45,9 +51,8 @@ async fn hazard_2_a_crash_of_the_server_repeats_nothing() {
     assert!(repeats.is_empty(), "a server that comes back is no reason to repeat: {repeats:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_receiver_that_was_down_gets_everything() {
-    let database = Arc::new(Database::create().await);
+async fn a_receiver_that_was_down_gets_everything(capture: Capture) {
+    let database = Arc::new(capture.database().await);
     Counters::create_table(&database).await;
     let receiver = Receiver::start().await;
     let workspace = workspace(&database, &receiver);
@@ -77,10 +82,9 @@ async fn a_receiver_that_was_down_gets_everything() {
     receiver.assert_all_signed();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_dead_endpoint_delays_neither_its_neighbour_nor_the_slot() {
+async fn a_dead_endpoint_delays_neither_its_neighbour_nor_the_slot(capture: Capture) {
     let cluster = Arc::new(Cluster::start(&Options::new()).unwrap());
-    let database = Arc::new(Database::create_on(&cluster, "crm").await);
+    let database = Arc::new(Database::create_on(&cluster, "crm").await.captured_by(capture));
     Counters::create_table(&database).await;
     let (healthy, refusing, silent) =
         (Receiver::start().await, Receiver::start().await, Receiver::start().await);
@@ -100,7 +104,11 @@ async fn a_dead_endpoint_delays_neither_its_neighbour_nor_the_slot() {
         .await;
     let client = database.client().await;
     eventually(Duration::from_secs(30), "the slot catches up", async || {
-        (lag_bytes(&client, workspace.slot()).await < NEAR_ZERO_BYTES).then_some(())
+        let near_zero = match capture {
+            Capture::Replication => NEAR_ZERO_BYTES,
+            Capture::Outbox => 1,
+        };
+        (capture.left_behind(&client, workspace.slot()).await < near_zero).then_some(())
     })
     .await;
     assert!(Counters::verify(&database, &requests).await.is_empty());

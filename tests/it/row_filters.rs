@@ -1,4 +1,5 @@
-//! Row filters that the publication does not apply, over the library: what capture yields.
+//! Row filters that no publication applies: what capture over the library yields, or what triggers
+//! write into the outbox.
 
 mod recorder;
 
@@ -12,8 +13,17 @@ use walhook::postgres::TablePattern;
 use walhook::postgres::lsn::Lsn;
 use walhook::postgres::relation::RelationId;
 
-use crate::harness::{Database, eventually, slot_state};
+use crate::harness::{Capture, Database, Workspace, eventually, slot_state, under_both_captures};
 use recorder::Recorder;
+
+under_both_captures!(
+    a_whole_old_row_tells_who_comes_and_who_goes,
+    inserts_need_no_identity_and_null_is_not_true,
+    the_row_as_a_whole,
+    a_column_s_collation_counts,
+    hostile_names_and_types_of_all_kinds,
+    a_row_that_cannot_be_evaluated_is_left_out_and_holds_up_nothing,
+);
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -29,12 +39,44 @@ fn filters(table: &str, expression: &str) -> Arc<RowFilters> {
 }
 
 /// What comes of `changes` to a table made by `table`, of which `expression` says what is wanted.
-async fn changes(table: &str, expression: &str, changes: &str) -> Vec<String> {
-    let database = Database::create().await;
+async fn changes(capture: Capture, table: &str, expression: &str, changes: &str) -> Vec<String> {
+    let database = capture.database().await;
     database.execute(table).await;
-    let recorder = Recorder::start(&database, &filters("t", expression)).await;
-    database.execute(changes).await;
-    recorder.until_now(&database).await
+    match capture {
+        Capture::Replication => {
+            let recorder = Recorder::start(&database, &filters("t", expression)).await;
+            database.execute(changes).await;
+            recorder.until_now(&database).await
+        }
+        Capture::Outbox => {
+            let workspace = Workspace::new(&database).filtered_table("public.t", expression);
+            workspace.run(&["setup"]).await.assert(0, &[]);
+            database.execute(changes).await;
+            recorded(&database).await
+        }
+    }
+}
+
+/// What the outbox has, as a [`Recorder`] tells it.
+async fn recorded(database: &Database) -> Vec<String> {
+    // A row's values, as JSON has them as text.
+    let row = |row: &str| {
+        format!(
+            "(select string_agg(coalesce(value, 'null'), ',' order by place)
+              from json_each_text({row}) with ordinality as columns (name, value, place))"
+        )
+    };
+    let sql = format!(
+        "select concat_ws(' ', case op when 'I' then 'insert' when 'U' then 'update'
+                                 when 'D' then 'delete' when 'T' then 'truncate'
+                                 when 'X' then 'error' end,
+                          table_name, {}, case op when 'U' then '->' end, {})
+         from walhook.outbox order by id",
+        row("old"),
+        row("case when op <> 'X' then new end")
+    );
+    let rows = database.client().await.query(&sql, &[]).await.unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
 }
 
 const MOVES: &str = "
@@ -47,12 +89,11 @@ const MOVES: &str = "
     delete from t where id = 2;
     truncate t";
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_whole_old_row_tells_who_comes_and_who_goes() {
+async fn a_whole_old_row_tells_who_comes_and_who_goes(capture: Capture) {
     let table = "create table t (id int primary key, tenant int, note text);
                  alter table t replica identity full";
     assert_eq!(
-        changes(table, "tenant = 7", MOVES).await,
+        changes(capture, table, "tenant = 7", MOVES).await,
         [
             "insert t 1,7,a",
             "update t 1,7,a -> 1,7,c",
@@ -70,7 +111,7 @@ async fn a_key_that_the_filter_uses_tells_it_too() {
                                  unique (tenant, id));
                  alter table t replica identity using index t_tenant_id_key";
     assert_eq!(
-        changes(table, "tenant = 7", MOVES).await,
+        changes(Capture::Replication, table, "tenant = 7", MOVES).await,
         [
             "insert t 1,7,a",
             "update t 1,7,c",
@@ -91,7 +132,7 @@ async fn a_key_that_the_filter_does_not_use_tells_nothing() {
          update t set id = 5, tenant = 8 where id = 4"
     );
     assert_eq!(
-        changes(table, "tenant = 7", &changed_key).await,
+        changes(Capture::Replication, table, "tenant = 7", &changed_key).await,
         [
             "insert t 1,7,a",
             "update t 1,7,c",
@@ -105,11 +146,13 @@ async fn a_key_that_the_filter_does_not_use_tells_nothing() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn inserts_need_no_identity_and_null_is_not_true() {
+async fn inserts_need_no_identity_and_null_is_not_true(capture: Capture) {
     let table = "create table t (id int, tenant int); alter table t replica identity nothing";
     let inserts = "insert into t values (1, 7), (2, null), (3, 8), (null, 7)";
-    assert_eq!(changes(table, "tenant = 7", inserts).await, ["insert t 1,7", "insert t null,7"]);
+    assert_eq!(
+        changes(capture, table, "tenant = 7", inserts).await,
+        ["insert t 1,7", "insert t null,7"]
+    );
 }
 
 /// A large value that did not change is not sent.
@@ -122,50 +165,54 @@ async fn values_that_were_not_sent() {
         update t set wanted = true where id = 1;
         update t set wanted = null where id = 2";
     // The filter may be about what is not known: the change passes.
-    let key_only = changes(table, "length(big) > 5000", statements).await;
+    let key_only = changes(Capture::Replication, table, "length(big) > 5000", statements).await;
     let (first, rest) = key_only.split_first().unwrap();
     assert!(first.starts_with("insert t 1,f,xxxx"), "{first}");
     assert_eq!(rest, ["update t 1,t,unchanged"]);
     // Here it is known, and a row that comes in comes whole.
     let table = format!("{table}; alter table t replica identity full");
-    let full = changes(&table, "wanted and length(big) > 5000", statements).await;
+    let full =
+        changes(Capture::Replication, &table, "wanted and length(big) > 5000", statements).await;
     assert_eq!(full, [format!("insert t 1,t,{}", "x".repeat(9000))]);
 }
 
 /// The table's name stands for the whole row, which no column can be missing from, unless a column
 /// is called like the table.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_row_as_a_whole() {
+async fn the_row_as_a_whole(capture: Capture) {
     let table = "create table t (id int primary key, tenant text)";
     let rows = "insert into t values (1, 'ours'), (2, 'theirs')";
     let whole = "to_jsonb(t) ->> 'tenant' is distinct from 'theirs'";
-    assert_eq!(changes(table, whole, rows).await, ["insert t 1,ours"]);
-    assert_eq!(changes(table, "id > 0 and t::text = '(1,ours)'", rows).await, ["insert t 1,ours"]);
-    assert_eq!(changes(table, "t.tenant = 'ours'", rows).await, ["insert t 1,ours"]);
+    assert_eq!(changes(capture, table, whole, rows).await, ["insert t 1,ours"]);
+    assert_eq!(
+        changes(capture, table, "id > 0 and t::text = '(1,ours)'", rows).await,
+        ["insert t 1,ours"]
+    );
+    assert_eq!(changes(capture, table, "t.tenant = 'ours'", rows).await, ["insert t 1,ours"]);
     let table = "create table t (id int primary key, t text)";
     let rows = "insert into t values (1, 'theirs'), (2, null)";
-    assert_eq!(changes(table, "t is null", rows).await, ["insert t 2,null"]);
+    assert_eq!(changes(capture, table, "t is null", rows).await, ["insert t 2,null"]);
     // What is used is found out for this, too: the key alone does not tell.
     let statements = format!("{rows}; delete from t");
-    assert_eq!(
-        changes(table, "t.t is null", &statements).await,
-        ["insert t 2,null", "delete t key 1,null", "delete t key 2,null"]
-    );
+    let expected = match capture {
+        Capture::Replication => {
+            ["insert t 2,null", "delete t key 1,null", "delete t key 2,null"].as_slice()
+        }
+        Capture::Outbox => ["insert t 2,null", "delete t 2,null"].as_slice(),
+    };
+    assert_eq!(changes(capture, table, "t.t is null", &statements).await, expected);
 }
 
 /// Two texts may be equal to a column that are not the same.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_column_s_collation_counts() {
+async fn a_column_s_collation_counts(capture: Capture) {
     let table = r#"create collation "any ""case" (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
         create domain name_of as text collate "any ""case";
         create table t (id int primary key, tenant text collate "any ""case", "by" name_of)"#;
     let rows = "insert into t values (1, 'ACME', 'x'), (2, 'Other', 'X'), (3, 'Other', 'Acme')";
     let wanted = "tenant <> 'acme' and \"by\" <> 'acme'";
-    assert_eq!(changes(table, wanted, rows).await, ["insert t 2,Other,X"]);
+    assert_eq!(changes(capture, table, wanted, rows).await, ["insert t 2,Other,X"]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn hostile_names_and_types_of_all_kinds() {
+async fn hostile_names_and_types_of_all_kinds(capture: Capture) {
     let table = r#"
         create schema "s""\";
         create type "s""\"."mood; --" as enum ('so so', 'fi"ne');
@@ -191,7 +238,7 @@ async fn hostile_names_and_types_of_all_kinds() {
            -- What the filter does not use may be what it likes by now.
            alter domain even add check (value > 100) not valid"#
     );
-    let wanted = changes(table, expression, &inserts).await;
+    let wanted = changes(capture, table, expression, &inserts).await;
     let ids: Vec<_> = wanted.iter().map(|change| change.split(',').next().unwrap()).collect();
     assert_eq!(ids, ["insert t 1", "insert t 2"], "{wanted:?}");
 }
@@ -281,18 +328,24 @@ async fn a_publication_altered_since_the_last_look_is_not_relied_on() {
 }
 
 /// A row for which the expression fails is not one for which it is true.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_cannot_be_evaluated_is_left_out_and_holds_up_nothing() {
+async fn a_row_that_cannot_be_evaluated_is_left_out_and_holds_up_nothing(capture: Capture) {
     let table = "create table t (id int primary key, amount int, code text);
                  alter table t replica identity full";
     let statements = "
         insert into t values (1, 10, '1'), (2, 0, '1'), (3, 10, 'x'), (4, 20, '2');
         update t set amount = 10 where id = 2;
         update t set amount = 0 where id = 1";
-    assert_eq!(
-        changes(table, "100 / amount > code::int", statements).await,
-        ["insert t 1,10,1", "insert t 4,20,2", "insert t 2,10,1", "delete t 1,10,1"]
-    );
+    let expected = match capture {
+        Capture::Replication => {
+            ["insert t 1,10,1", "insert t 4,20,2", "insert t 2,10,1", "delete t 1,10,1"].as_slice()
+        }
+        // Each is told as a gap.
+        Capture::Outbox => {
+            ["insert t 1,10,1", "error t", "error t", "insert t 4,20,2", "error t", "error t"]
+                .as_slice()
+        }
+    };
+    assert_eq!(changes(capture, table, "100 / amount > code::int", statements).await, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]

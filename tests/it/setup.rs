@@ -69,10 +69,10 @@ async fn setup_and_teardown_do_everything_once() {
     let mut options = options(&database, &["a", hostile]);
 
     let plan = setup::plan(&client, &options).await.unwrap();
-    assert_eq!((plan.steps.len(), plan.blocked.len()), (2, 0), "{plan:?}");
+    assert_eq!((plan.steps.len(), plan.blocked.len()), (3, 0), "{plan:?}");
     assert_eq!(slot(&client, &options.slot).await.unwrap(), None, "a plan changes nothing");
 
-    assert_eq!(done(&set_up(&database, &options).await.unwrap()), 2);
+    assert_eq!(done(&set_up(&database, &options).await.unwrap()), 3);
     assert_eq!(published(&client, &options).await, ["a", hostile]);
     assert_eq!(done(&set_up(&database, &options).await.unwrap()), 0);
 
@@ -82,9 +82,10 @@ async fn setup_and_teardown_do_everything_once() {
 
     // the dry run's statements are what teardown does
     let plan = teardown::plan(&client, &options).await.unwrap();
-    assert_eq!(plan.steps.len(), 2);
+    assert_eq!(plan.steps.len(), 3);
     assert!(plan.steps[0].sql.contains("pg_drop_replication_slot"), "{plan:?}");
-    assert_eq!(done(&tear_down(&database, &options).await.unwrap()), 2);
+    assert!(plan.steps[2].sql.contains("DROP SCHEMA walhook"), "{plan:?}");
+    assert_eq!(done(&tear_down(&database, &options).await.unwrap()), 3);
     assert_eq!(slot(&client, &options.slot).await.unwrap(), None);
     assert_eq!(publication(&client, &options.publication).await.unwrap(), None);
     assert_eq!(done(&tear_down(&database, &options).await.unwrap()), 0);
@@ -102,7 +103,7 @@ async fn setups_at_once_all_succeed() {
         set_up(&database, &options)
     );
     let all = [all.0, all.1, all.2, all.3].map(|progress| done(&progress.unwrap()));
-    assert_eq!(all.iter().sum::<usize>(), 2, "each thing was made once: {all:?}");
+    assert_eq!(all.iter().sum::<usize>(), 3, "each thing was made once: {all:?}");
 
     let client = database.client().await;
     database.execute("create table b (id int primary key)").await;
@@ -134,7 +135,7 @@ async fn setup_refuses_what_would_harm_the_application() {
     let error = set_up(&database, &options).await.unwrap_err();
     assert!(error.to_string().contains("newer than the publication"), "{error}");
     tear_down(&database, &options).await.unwrap();
-    assert_eq!(done(&set_up(&database, &options).await.unwrap()), 2);
+    assert_eq!(done(&set_up(&database, &options).await.unwrap()), 3);
 }
 
 /// Creating a slot waits for every open write transaction.
@@ -167,7 +168,8 @@ async fn setup_says_whom_it_waits_for_and_gives_up() {
         .await;
         writer.batch_execute("commit").await.unwrap();
     });
-    assert_eq!(done(&second.unwrap()), 1);
+    // The slot, and walhook.emit.
+    assert_eq!(done(&second.unwrap()), 2);
 }
 
 #[tokio::test]

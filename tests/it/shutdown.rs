@@ -5,7 +5,16 @@ use std::time::{Duration, Instant};
 
 use walhook::throwaway::{Cluster, Options, StopMode};
 
-use crate::harness::{Answer, Counters, Database, Receiver, Workspace, eventually};
+use crate::harness::{
+    Answer, Capture, Counters, Database, Receiver, Workspace, eventually, under_both_captures,
+};
+
+under_both_captures!(
+    hazard_9_the_primary_s_fast_shutdown_is_not_held_up,
+    hazard_9_nor_by_a_stuck_journal,
+    a_signal_lets_finish_what_is_under_way,
+    a_second_signal_ends_the_wait
+);
 
 const PATIENCE: Duration = Duration::from_secs(120);
 /// A server held up by a slot's reader waits for much longer than this.
@@ -20,10 +29,9 @@ async fn counting(database: &Database, receiver: &Receiver, more: &str) -> Works
     )
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn hazard_9_the_primary_s_fast_shutdown_is_not_held_up() {
+async fn hazard_9_the_primary_s_fast_shutdown_is_not_held_up(capture: Capture) {
     let cluster = Arc::new(Cluster::start(&Options::new()).unwrap());
-    let database = Arc::new(Database::create_on(&cluster, "crm").await);
+    let database = Arc::new(Database::create_on(&cluster, "crm").await.captured_by(capture));
     let receiver = Receiver::start().await;
     let dead = Receiver::start().await;
     dead.answer(|_| Answer::Silence);
@@ -48,10 +56,9 @@ async fn hazard_9_the_primary_s_fast_shutdown_is_not_held_up() {
 }
 
 /// Nor by a journal that cannot be written: here another program has it locked.
-#[tokio::test(flavor = "multi_thread")]
-async fn hazard_9_nor_by_a_stuck_journal() {
+async fn hazard_9_nor_by_a_stuck_journal(capture: Capture) {
     let cluster = Arc::new(Cluster::start(&Options::new()).unwrap());
-    let database = Arc::new(Database::create_on(&cluster, "crm").await);
+    let database = Arc::new(Database::create_on(&cluster, "crm").await.captured_by(capture));
     let receiver = Receiver::start().await;
     let workspace = counting(&database, &receiver, "").await;
     let daemon = workspace.start(&database).await;
@@ -60,7 +67,10 @@ async fn hazard_9_nor_by_a_stuck_journal() {
 
     // A reader that never confirmed anything is not waited for.
     let client = database.client().await;
-    let sql = "select from pg_stat_replication where flush_lsn is not null";
+    let sql = match capture {
+        Capture::Replication => "select from pg_stat_replication where flush_lsn is not null",
+        Capture::Outbox => "select where not exists (select from walhook.outbox)",
+    };
     eventually(PATIENCE, "the first change is confirmed", async || {
         (!client.query(sql, &[]).await.unwrap().is_empty()).then_some(())
     })
@@ -84,9 +94,8 @@ async fn hazard_9_nor_by_a_stuck_journal() {
     daemon.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_signal_lets_finish_what_is_under_way() {
-    let database = Arc::new(Database::create().await);
+async fn a_signal_lets_finish_what_is_under_way(capture: Capture) {
+    let database = Arc::new(capture.database().await);
     let receiver = Receiver::start().await;
     receiver.answer(|_| Answer::After(Duration::from_secs(1), Box::new(Answer::Status(200))));
     let workspace = counting(&database, &receiver, "concurrency = 4").await;
@@ -109,9 +118,8 @@ async fn a_signal_lets_finish_what_is_under_way() {
     assert_eq!(receiver.count(), due);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_second_signal_ends_the_wait() {
-    let database = Arc::new(Database::create().await);
+async fn a_second_signal_ends_the_wait(capture: Capture) {
+    let database = Arc::new(capture.database().await);
     let receiver = Receiver::start().await;
     receiver.answer(|_| Answer::Silence);
     let workspace = counting(&database, &receiver, "timeout = '60s'")

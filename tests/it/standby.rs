@@ -1,6 +1,7 @@
 //! Standbys: one takes over from the primary, or is itself what is followed.
 
 mod failover_slot;
+mod outbox;
 mod own_slot;
 mod promotion;
 

@@ -4,7 +4,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Daemon, Database, Receiver, Workspace, position_of};
+use crate::harness::{Capture, Daemon, Database, Receiver, Workspace, under_both_captures};
+
+under_both_captures!(
+    excluded_columns_are_in_no_event_and_the_others_have_new_names,
+    only_the_listed_columns_are_told_and_a_hidden_key_orders_all_the_same,
+    a_row_marked_as_deleted_is_deleted_and_restored,
+    a_column_that_is_not_there_is_said_once_and_harms_nothing
+);
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -12,13 +19,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Fixture {
     database: Database,
     receiver: Receiver,
+    workspace: Workspace,
     daemon: Daemon,
 }
 
 impl Fixture {
     /// Runs `schema`, then a daemon with `tables`, which is TOML.
-    async fn new(schema: &str, tables: &str) -> Fixture {
-        let database = Database::create().await;
+    async fn new(capture: Capture, schema: &str, tables: &str) -> Fixture {
+        let database = capture.database().await;
         database.execute(schema).await;
         Fixture::on(database, |workspace| workspace.toml(tables)).await
     }
@@ -26,20 +34,21 @@ impl Fixture {
     async fn on(database: Database, more: impl FnOnce(Workspace) -> Workspace) -> Fixture {
         let receiver = Receiver::start().await;
         let workspace = Workspace::new(&database).endpoint("main", &receiver.url("/"), "");
-        let daemon = more(workspace).start(&database).await;
-        Fixture { database, receiver, daemon }
+        let workspace = more(workspace);
+        let daemon = workspace.start(&database).await;
+        Fixture { database, receiver, workspace, daemon }
     }
 
     /// The events of all changes so far, in the database's order. Ends the daemon.
     async fn events(self, due: usize) -> Vec<Value> {
         // What comes after must not have been preceded by more than what is due.
-        let end = "select pg_logical_emit_message(true, 'walhook', '{\"event\":\"the.end\"}')";
-        self.database.execute(end).await;
+        self.database.execute(&self.database.emit("the.end")).await;
         let requests = self.receiver.wait_for(due + 1, PATIENCE).await;
         self.daemon.stop().await;
         self.receiver.assert_all_signed();
         let mut events: Vec<Value> = requests.iter().map(|request| request.json()).collect();
-        events.sort_by_cached_key(position_of);
+        // Those of one connection have ascending ids.
+        events.sort_by_cached_key(|event| event["id"].to_string());
         assert_eq!(events.len(), due + 1, "{:?}", names(&events));
         assert_eq!(events.pop().unwrap()["event"], "the.end", "{:?}", names(&events));
         events
@@ -62,15 +71,14 @@ const PERSON: &str = "
                          tenant_id int, bio text);
     alter table person alter bio set storage external;";
 
-#[tokio::test(flavor = "multi_thread")]
-async fn excluded_columns_are_in_no_event_and_the_others_have_new_names() {
+async fn excluded_columns_are_in_no_event_and_the_others_have_new_names(capture: Capture) {
     let schema = format!("{PERSON} alter table person replica identity full");
     let tables = "[[table]]
                   name = 'person'
                   exclude = ['password_hash', 'tenant_id']
                   rename = { bio = 'life_story' }
                   case = 'camel'";
-    let fixture = Fixture::new(&schema, tables).await;
+    let fixture = Fixture::new(capture, &schema, tables).await;
     let statements = [
         "insert into person values (1, 'Ada', 'L', 'secret', 7, repeat('x', 10000))",
         "update person set first_name = 'Eve', password_hash = 'secret2'",
@@ -91,13 +99,12 @@ async fn excluded_columns_are_in_no_event_and_the_others_have_new_names() {
     assert!(events.iter().all(|event| !event.to_string().contains("secret")));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn only_the_listed_columns_are_told_and_a_hidden_key_orders_all_the_same() {
+async fn only_the_listed_columns_are_told_and_a_hidden_key_orders_all_the_same(capture: Capture) {
     let tables = "[[table]]
                   name = 'person'
                   columns = ['last_name', 'bio']
                   rename = { last_name = 'name' }";
-    let fixture = Fixture::new(PERSON, tables).await;
+    let fixture = Fixture::new(capture, PERSON, tables).await;
     let (database, receiver) = (&fixture.database, &fixture.receiver);
     execute(database, &["insert into person values (1, 'Ada', '0', '', 7, repeat('x', 10000))"])
         .await;
@@ -111,8 +118,16 @@ async fn only_the_listed_columns_are_told_and_a_hidden_key_orders_all_the_same()
     assert_eq!(arrived[..20], order, "events of one row overtook each other");
     let events = fixture.events(21).await;
     assert_eq!(events[0]["data"], json!({"name": "0", "bio": "x".repeat(10_000)}));
-    assert_eq!(events[1]["data"], json!({"name": "1"}));
-    assert_eq!(events[1]["unchanged"], json!(["bio"]));
+    match capture {
+        Capture::Replication => {
+            assert_eq!(events[1]["data"], json!({"name": "1"}));
+            assert_eq!(events[1]["unchanged"], json!(["bio"]));
+        }
+        Capture::Outbox => {
+            assert_eq!(events[1]["data"], json!({"name": "1", "bio": "x".repeat(10_000)}));
+            assert_eq!(events[1]["previous"], json!({"name": "0"}));
+        }
+    }
     assert_eq!(
         (&events[20]["event"], &events[20]["data"]),
         (&json!("person.truncated"), &json!({}))
@@ -146,10 +161,9 @@ const SOFT_CHANGES: [&str; 11] = [
     "delete from task",
 ];
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_row_marked_as_deleted_is_deleted_and_restored() {
+async fn a_row_marked_as_deleted_is_deleted_and_restored(capture: Capture) {
     let full = "alter table note replica identity full; alter table task replica identity full";
-    let fixture = Fixture::new(&format!("{SOFT} {full}"), SOFT_TABLES).await;
+    let fixture = Fixture::new(capture, &format!("{SOFT} {full}"), SOFT_TABLES).await;
     execute(&fixture.database, &SOFT_CHANGES).await;
     let events = fixture.events(SOFT_CHANGES.len()).await;
     assert_eq!(
@@ -180,13 +194,55 @@ async fn a_row_marked_as_deleted_is_deleted_and_restored() {
 /// Without old values, a mark that is there counts as new, and one that is not there as never set.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_old_values_a_row_may_be_deleted_twice_and_is_never_restored() {
-    let fixture = Fixture::new(SOFT, SOFT_TABLES).await;
+    let fixture = Fixture::new(Capture::Replication, SOFT, SOFT_TABLES).await;
     execute(&fixture.database, &SOFT_CHANGES[..5]).await;
     let events = fixture.events(5).await;
     let expected = ["note.created", "note.updated", "note.deleted", "note.deleted", "note.updated"];
     assert_eq!(names(&events), expected);
     assert!(events[2].get("previous").is_none());
 }
+
+/// Setup puts triggers on the tables that there are; those made later want another.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pattern_follows_the_tables_that_setup_finds() {
+    let schema = r#"create schema crm; create schema other;
+        create table crm.people (id int primary key, secret text);
+        create table crm."order items" (id int primary key, unit_price numeric);
+        create table crm.audit_log (id int primary key);
+        create table other.people (id int primary key)"#;
+    let fixture = Fixture::new(Capture::Outbox, schema, PATTERNS).await;
+    let statements = [
+        "insert into crm.people values (1, 'x')",
+        r#"insert into crm."order items" values (1, 2.50)"#,
+        "insert into other.people values (1)",
+        "insert into crm.audit_log values (1)",
+        "create table crm.late (id int primary key); insert into crm.late values (1)",
+    ];
+    execute(&fixture.database, &statements).await;
+    fixture.workspace.run(&["setup"]).await.assert(0, &[]);
+    execute(&fixture.database, &["insert into crm.late values (2)"]).await;
+    let events = fixture.events(4).await;
+    let told: Vec<_> = events.iter().map(|it| format!("{} {}", it["event"], it["data"])).collect();
+    let expected = [
+        r#""person.created" {"id":1}"#,
+        r#""order_items.created" {"id":1,"unitPrice":2.50}"#,
+        r#""audit_log.created" {"id":1}"#,
+        r#""late.created" {"id":2}"#,
+    ];
+    assert_eq!(told, expected);
+}
+
+const PATTERNS: &str = "
+    [[table]]
+    name = 'crm.*'
+    case = 'camel'
+    [[table]]
+    name = 'crm.people'
+    record = 'person'
+    exclude = ['secret']
+    [[table]]
+    name = '*.audit_*'
+    exclude = ['id']";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pattern_follows_many_tables_each_under_its_own_name() {
@@ -200,19 +256,8 @@ async fn a_pattern_follows_many_tables_each_under_its_own_name() {
     let slot = format!("select pg_create_logical_replication_slot('{name}', 'pgoutput')");
     execute(&database, &[schema, &format!("create publication {name} for all tables"), &slot])
         .await;
-    let tables = "[source]
-                  create = false
-                  [[table]]
-                  name = 'crm.*'
-                  case = 'camel'
-                  [[table]]
-                  name = 'crm.people'
-                  record = 'person'
-                  exclude = ['secret']
-                  [[table]]
-                  name = '*.audit_*'
-                  exclude = ['id']";
-    let fixture = Fixture::on(database, |workspace| workspace.toml(tables)).await;
+    let tables = format!("[source]\ncreate = false\n{PATTERNS}");
+    let fixture = Fixture::on(database, |workspace| workspace.toml(&tables)).await;
     let statements = [
         "insert into crm.people values (1, 'x')",
         r#"insert into crm."order items" values (1, 2.50)"#,
@@ -238,14 +283,13 @@ async fn a_pattern_follows_many_tables_each_under_its_own_name() {
     assert_eq!(events[1]["source"]["table"], "order items");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_column_that_is_not_there_is_said_once_and_harms_nothing() {
+async fn a_column_that_is_not_there_is_said_once_and_harms_nothing(capture: Capture) {
     let schema = "create table person (id int primary key, email text)";
     let tables = "[[table]]
                   name = 'person'
                   exclude = ['emial']
                   soft_delete = 'gone'";
-    let fixture = Fixture::new(schema, tables).await;
+    let fixture = Fixture::new(capture, schema, tables).await;
     let statements = [
         "insert into person values (1, 'a')",
         // The server describes the table again.

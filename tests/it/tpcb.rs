@@ -6,7 +6,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{Database, Receiver, Request, TPC_B_TABLES, TpcB, Workspace};
+use crate::harness::{
+    Capture, Receiver, Request, TPC_B_TABLES, TpcB, Workspace, under_both_captures,
+};
+
+under_both_captures!(a_receiver_ends_with_the_tables_content);
 
 const CLIENTS: usize = 8;
 const TRANSACTIONS_EACH: usize = 500;
@@ -57,9 +61,8 @@ impl Replica {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_receiver_ends_with_the_tables_content() {
-    let database = Arc::new(Database::create().await);
+async fn a_receiver_ends_with_the_tables_content(capture: Capture) {
+    let database = Arc::new(capture.database().await);
     let load = TpcB { scale: 10 };
     load.create_tables(&database).await;
     let receiver = Receiver::start().await;

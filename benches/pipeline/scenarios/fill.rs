@@ -41,7 +41,8 @@ fn fill(path: &Path, events: usize, resume_lsn: Lsn) -> Outcome {
         }
         let last = first + batch.len() - 1;
         let position = Position { commit_lsn: Lsn(last as u64), ordinal: 0 };
-        let append = Append { events: batch, checkpoint: Checkpoint { position, resume_lsn } };
+        let checkpoint = Checkpoint { position, resume_lsn };
+        let append = Append { events: batch, checkpoint, ..Append::default() };
         if journal.append(append, Instant::now() + PATIENCE)?.is_err() {
             return Err("the journal had no room for long".into());
         }

@@ -3,10 +3,12 @@
 use serde_json::{Value, json};
 
 use super::Status;
+use crate::capture::CaptureKind;
 use crate::journal::{EndpointStatus, JournalStatus};
 use crate::postgres::lsn::Lsn;
 use crate::postgres::slot::{SlotInfo, WalStatus};
-use crate::source::status::DatabaseStatus;
+use crate::source::OutboxPolicy;
+use crate::source::status::{DatabaseStatus, OutboxStatus};
 
 pub(super) fn of(status: &Status) -> Value {
     json!({
@@ -44,7 +46,26 @@ fn source(connection: &str, database: &DatabaseStatus) -> Value {
             "tables": publication.tables.len(),
         })),
         "slot": database.slot.as_ref().map(slot),
+        "outbox": database.outbox.as_ref().map(outbox),
         "lagSeconds": database.flush_lag.map(|lag| lag.as_secs_f64()),
+    })
+}
+
+fn outbox(outbox: &OutboxStatus) -> Value {
+    json!({
+        "rows": outbox.rows,
+        "exact": outbox.exact,
+        "oldestSeconds": outbox.oldest.map(|age| age.as_secs_f64()),
+        "bytes": outbox.bytes,
+        "maxRows": outbox.max_rows,
+        "policy": match outbox.policy {
+            OutboxPolicy::BlockNever => "block_never",
+            OutboxPolicy::DropOldest => "drop_oldest",
+        },
+        "drainedBy": outbox.drained_by,
+        "tables": outbox.tables,
+        "unfit": outbox.unfit.iter().map(|(schema, name)| format!("{schema}.{name}"))
+            .collect::<Vec<_>>(),
     })
 }
 
@@ -66,6 +87,8 @@ fn slot(slot: &SlotInfo) -> Value {
 
 fn journal_of(path: &str, journal: &JournalStatus) -> Value {
     let events = &journal.events;
+    let capture = journal.identity.as_ref().map(|identity| identity.capture);
+    let slot = capture != Some(CaptureKind::Outbox);
     json!({
         "path": path,
         "exists": true,
@@ -74,13 +97,15 @@ fn journal_of(path: &str, journal: &JournalStatus) -> Value {
         "firstSeq": events.first_seq.map(|seq| seq.0),
         "lastSeq": events.last_seq.0,
         "oldestCommittedAtUs": events.oldest_committed_at_us,
-        "journaledLsn": text(journal.checkpoint.map(|checkpoint| checkpoint.resume_lsn)),
-        "durableLsn": text(Some(journal.durable_lsn)),
+        // Of an outbox, these only count batches.
+        "journaledLsn": text(journal.checkpoint.filter(|_| slot).map(|point| point.resume_lsn)),
+        "durableLsn": text(Some(journal.durable_lsn).filter(|_| slot)),
         "identity": journal.identity.as_ref().map(|identity| json!({
             "systemIdentifier": identity.system_identifier.to_string(),
             "database": identity.database,
             "timeline": identity.timeline,
-            "slot": identity.slot,
+            "capture": identity.capture.as_str(),
+            "slot": Some(&identity.slot).filter(|_| slot),
         })),
     })
 }

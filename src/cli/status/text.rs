@@ -3,10 +3,12 @@
 use std::fmt::Write as _;
 
 use super::Status;
+use crate::capture::CaptureKind;
 use crate::cli::report::{ago, bytes, counted, rough, until};
 use crate::journal::{EndpointStatus, JournalStatus};
 use crate::postgres::slot::{SlotInfo, WalStatus};
-use crate::source::status::DatabaseStatus;
+use crate::source::OutboxPolicy;
+use crate::source::status::{DatabaseStatus, OutboxStatus};
 use crate::terminal::one_line;
 
 /// Lines of a heading and what belongs to it.
@@ -26,7 +28,7 @@ impl Lines {
 pub(super) fn of(status: &Status) -> String {
     let mut lines = Lines(String::new());
     match &status.database {
-        Ok(database) => source(&mut lines, &status.connection, database),
+        Ok(database) => source(&mut lines, &status.connection, status.capture, database),
         Err(error) => {
             lines.head("source", &status.connection);
             lines.more(&format!("error: {error}"));
@@ -54,8 +56,14 @@ pub(super) fn of(status: &Status) -> String {
     lines.0
 }
 
-fn source(lines: &mut Lines, connection: &str, database: &DatabaseStatus) {
+fn source(lines: &mut Lines, connection: &str, capture: CaptureKind, database: &DatabaseStatus) {
     lines.head("source", &format!("{connection}, PostgreSQL {}", database.server.version));
+    if capture == CaptureKind::Outbox {
+        return match &database.outbox {
+            None => lines.head("outbox", "does not exist: `walhook setup` creates it"),
+            Some(info) => outbox(lines, info),
+        };
+    }
     match &database.publication {
         None => lines.head("publication", "does not exist: `walhook setup` creates it"),
         Some(publication) => {
@@ -69,6 +77,33 @@ fn source(lines: &mut Lines, connection: &str, database: &DatabaseStatus) {
     match &database.slot {
         None => lines.head("slot", "does not exist: `walhook setup` creates it"),
         Some(info) => slot(lines, info, database),
+    }
+}
+
+fn outbox(lines: &mut Lines, outbox: &OutboxStatus) {
+    let state = match outbox.drained_by {
+        Some(pid) => format!("being drained (process {pid})"),
+        None => "nobody drains it".to_owned(),
+    };
+    lines.head("outbox", &format!("of {}, {state}", counted(outbox.tables, "table")));
+    let about = if outbox.exact { "" } else { "about " };
+    let oldest = match outbox.oldest {
+        Some(age) => format!(", the oldest for {}", rough(age)),
+        None => String::new(),
+    };
+    let beyond = match outbox.policy {
+        OutboxPolicy::BlockNever => "it grows on beyond",
+        OutboxPolicy::DropOldest => "the oldest are dropped beyond",
+    };
+    lines.more(&format!(
+        "{about}{} rows wait{oldest}; {beyond} {} of them",
+        outbox.rows, outbox.max_rows
+    ));
+    lines.more(&format!("it takes {}", bytes(outbox.bytes)));
+    for (schema, name) in &outbox.unfit {
+        lines.more(&format!(
+            "the triggers of {schema}.{name} are missing or not as they should be: `walhook setup`"
+        ));
     }
 }
 
@@ -106,7 +141,10 @@ fn journal_of(lines: &mut Lines, path: &str, journal: &JournalStatus) {
     };
     lines.head("journal", &format!("{path}, {}", bytes(journal.size_bytes)));
     lines.more(&format!("{} events kept of {} so far{age}", events.count, events.last_seq.0));
-    if let Some(checkpoint) = &journal.checkpoint {
+    let capture = journal.identity.as_ref().map(|identity| identity.capture);
+    // Of an outbox, these only count batches.
+    let checkpoint = journal.checkpoint.filter(|_| capture != Some(CaptureKind::Outbox));
+    if let Some(checkpoint) = checkpoint {
         lines.more(&format!(
             "journaled up to {}, durable up to {}",
             checkpoint.resume_lsn, journal.durable_lsn

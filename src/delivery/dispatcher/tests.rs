@@ -107,7 +107,10 @@ impl Bed {
         let position = Position { commit_lsn: lsn, ordinal: 0 };
         let checkpoint = Checkpoint { position, resume_lsn: lsn };
         let deadline = std::time::Instant::now() + PATIENCE;
-        self.journal.append(Append { events, checkpoint }, deadline).unwrap().unwrap();
+        self.journal
+            .append(Append { events, checkpoint, ..Append::default() }, deadline)
+            .unwrap()
+            .unwrap();
     }
 
     async fn run(&self, options: EndpointOptions) -> Running {

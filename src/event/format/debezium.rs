@@ -12,8 +12,9 @@
 
 use base64::Engine as _;
 
-use super::envelope::{Envelope, Object, items, lsn, verb};
+use super::envelope::{Envelope, items, lsn, verb};
 use super::{Subject, quoted, raw_member, text_member};
+use crate::event::object::Object;
 
 /// What Debezium writes for a value it does not have.
 const UNAVAILABLE: &str = "\"__debezium_unavailable_value\"";

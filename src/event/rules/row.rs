@@ -70,7 +70,7 @@ impl Row<'_> {
     }
 
     /// Appends columns' names as an array, without those that are not told.
-    fn names(&self, out: &mut Vec<u8>, columns: impl Iterator<Item = usize>) {
+    pub(super) fn names(&self, out: &mut Vec<u8>, columns: impl Iterator<Item = usize>) {
         let start = out.len();
         for column in columns {
             if let Some(name) = self.plan.quoted_name(column) {
@@ -146,7 +146,7 @@ impl Row<'_> {
 }
 
 /// Turns `,a,b` after `start` into `{a,b}`.
-fn enclose(out: &mut Vec<u8>, start: usize, open: u8, close: u8) {
+pub(super) fn enclose(out: &mut Vec<u8>, start: usize, open: u8, close: u8) {
     match out.get_mut(start) {
         Some(comma) => *comma = open,
         None => out.push(open),

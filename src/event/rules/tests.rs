@@ -1,3 +1,4 @@
+mod recorded;
 mod tables;
 
 use serde_json::{Value, json};

@@ -58,6 +58,7 @@ fn a_restart_goes_on_where_the_last_one_ended() {
         database_oid: u32::MAX,
         database: "c\"rm".to_owned(),
         timeline: 3,
+        capture: CaptureKind::Outbox,
         slot: "walhook".to_owned(),
     };
     let (journal, writer) = fixture.open();
@@ -103,7 +104,7 @@ fn who_falls_behind_the_tail_goes_on_with_pages() {
             Ok::<_, ()>(())
         };
         events.push(id_at(n), "a.b".into(), Lanes::NONE, 0, write).unwrap();
-        Append { events, checkpoint: checkpoint_at(n) }
+        Append { events, checkpoint: checkpoint_at(n), ..Append::default() }
     };
     for n in 1..=12 {
         append(&journal, big(n));
@@ -141,7 +142,7 @@ fn a_full_queue_gives_the_append_back_by_its_deadline() {
             Ok::<_, ()>(())
         };
         events.push(id_at(n), "a.b".into(), Lanes::NONE, 0, write).unwrap();
-        Append { events, checkpoint: checkpoint_at(n) }
+        Append { events, checkpoint: checkpoint_at(n), ..Append::default() }
     };
     let mut taken = 0;
     let started = Instant::now();

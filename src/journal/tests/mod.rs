@@ -4,6 +4,7 @@ mod crash;
 mod flow;
 mod model;
 mod orders;
+mod outbox;
 mod passing;
 mod refusal;
 mod replays;
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::capture::Position;
+use crate::capture::{CaptureKind, Position};
 use crate::event::id::TransactionTag;
 use crate::event::{EventBatch, EventId, Lanes};
 use crate::postgres::lsn::Lsn;
@@ -82,7 +83,7 @@ fn append_of(first: u64, count: u64, lanes: impl Fn(u64) -> Lanes) -> Append {
         events.push(id_at(n), Arc::clone(&name), lanes(n), committed_at_us, write).unwrap();
     }
     let last = first + count - 1;
-    Append { events, checkpoint: checkpoint_at(last) }
+    Append { events, checkpoint: checkpoint_at(last), ..Append::default() }
 }
 
 fn checkpoint_at(commit_lsn: u64) -> Checkpoint {

@@ -17,6 +17,7 @@ fn identity() -> SourceIdentity {
         database_oid: 5,
         database: "crm".to_owned(),
         timeline: 1,
+        capture: CaptureKind::Replication,
         slot: "walhook".to_owned(),
     }
 }

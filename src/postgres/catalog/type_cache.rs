@@ -120,6 +120,17 @@ impl TypeCache {
         Ok(seen_lsn)
     }
 
+    /// How each of these types renders by the catalog of now.
+    pub(crate) async fn kinds_now(
+        &mut self,
+        client: &Client,
+        oids: Vec<u32>,
+    ) -> Result<HashMap<u32, TypeKind>, PgError> {
+        let seen_lsn = self.learn(client, oids.iter().copied()).await?;
+        let mut kinds = self.at(Lsn::MAX, seen_lsn);
+        Ok(oids.into_iter().map(|oid| (oid, kinds.kind(oid))).collect())
+    }
+
     /// Notes a composite's shape.
     fn saw(&mut self, oid: u32, shape: Shape, settled: bool, seen_lsn: Lsn) {
         let first = if settled { Lsn::ZERO } else { seen_lsn };

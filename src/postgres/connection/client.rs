@@ -1,14 +1,17 @@
 //! Connections for queries: tokio-postgres over sockets and TLS of ours.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use secrecy::ExposeSecret;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
-use tokio_postgres::{Config, Connection, NoTls, SimpleQueryMessage};
+use tokio_postgres::{AsyncMessage, Config, Connection, NoTls, SimpleQueryMessage};
 
 use super::socket::Socket;
 use super::{
@@ -28,9 +31,28 @@ pub type Client = tokio_postgres::Client;
 ///
 /// Every host was tried, or one refused the login. The sentence names host, database and user.
 pub async fn connect(options: &ConnectionOptions) -> Result<Client, PgError> {
+    connect_to_any(options, None).await
+}
+
+/// Like [`connect`]; wakes `heard` with each notification that comes, and at the connection's end.
+///
+/// # Errors
+///
+/// Those of [`connect`].
+pub async fn connect_to_listen(
+    options: &ConnectionOptions,
+    heard: &Arc<Notify>,
+) -> Result<Client, PgError> {
+    connect_to_any(options, Some(heard)).await
+}
+
+async fn connect_to_any(
+    options: &ConnectionOptions,
+    heard: Option<&Arc<Notify>>,
+) -> Result<Client, PgError> {
     let mut errors = Vec::new();
     for round in options.rounds() {
-        match connect_to(options, &round).await {
+        match connect_to(options, &round, heard).await {
             Ok(client) => return Ok(client),
             Err(error) if error.is_login_refused() => return Err(error),
             Err(error) => errors.push(error),
@@ -39,14 +61,18 @@ pub async fn connect(options: &ConnectionOptions) -> Result<Client, PgError> {
     Err(connect_error(options, errors))
 }
 
-async fn connect_to(options: &ConnectionOptions, round: &Round) -> Result<Client, PgError> {
+async fn connect_to(
+    options: &ConnectionOptions,
+    round: &Round,
+    heard: Option<&Arc<Notify>>,
+) -> Result<Client, PgError> {
     let context = format!("could not connect to {}", options.describe(&round.server));
     let attempts = async {
         let with_tls = options.wants_tls(&round.host);
-        match attempt(options, round, with_tls, &context).await {
+        match attempt(options, round, with_tls, &context, heard).await {
             Err(error) if with_tls && options.falls_back(&error) => {
                 tracing::debug!(%error, "trying again without TLS");
-                attempt(options, round, false, &context).await.map_err(|_| error)
+                attempt(options, round, false, &context, heard).await.map_err(|_| error)
             }
             result => result,
         }
@@ -65,6 +91,7 @@ async fn attempt(
     round: &Round,
     with_tls: bool,
     context: &str,
+    heard: Option<&Arc<Notify>>,
 ) -> Result<Client, PgError> {
     let setup = match (&round.host, with_tls) {
         (Host::Tcp { name, .. }, true) => {
@@ -83,12 +110,12 @@ async fn attempt(
     match setup {
         None => {
             let (client, connection) = config.connect_raw(socket, NoTls).await.map_err(failed)?;
-            ready(options, round, context, client, connection).await
+            ready(options, round, context, client, connection, heard).await
         }
         Some(setup) => {
             let tls = AsyncTls::new(setup);
             let (client, connection) = config.connect_raw(socket, tls).await.map_err(failed)?;
-            ready(options, round, context, client, connection).await
+            ready(options, round, context, client, connection, heard).await
         }
     }
 }
@@ -101,6 +128,7 @@ async fn ready<T>(
     context: &str,
     client: Client,
     connection: Connection<Socket, T>,
+    heard: Option<&Arc<Notify>>,
 ) -> Result<Client, PgError>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -109,9 +137,13 @@ where
         connection.parameter("in_hot_standby").map(str::to_owned),
         connection.parameter("default_transaction_read_only").map(str::to_owned),
     );
+    let heard = heard.cloned();
     tokio::spawn(async move {
-        if let Err(error) = connection.await {
+        if let Err(error) = drive(connection, heard.as_deref()).await {
             tracing::debug!(%error, "a database connection ended");
+        }
+        if let Some(heard) = heard {
+            heard.notify_one();
         }
     });
     let failed = |error| PgError::from_client(context, Stage::Connect, error);
@@ -134,6 +166,23 @@ where
     }
     client.batch_execute(timeouts_query()).await.map_err(failed)?;
     Ok(client)
+}
+
+/// Runs the connection to its end.
+async fn drive<T>(
+    mut connection: Connection<Socket, T>,
+    heard: Option<&Notify>,
+) -> Result<(), tokio_postgres::Error>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let Some(heard) = heard else { return connection.await };
+    while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
+        if let AsyncMessage::Notification(_) = message? {
+            heard.notify_one();
+        }
+    }
+    Ok(())
 }
 
 fn config(options: &ConnectionOptions, round: &Round, with_tls: bool) -> Config {

@@ -17,14 +17,17 @@ fn names<'a>(tables: impl Iterator<Item = &'a TableInfo>) -> Vec<String> {
     tables.map(|table| shown_table(&table.schema, &table.name)).collect()
 }
 
+/// A pattern that finds nothing.
+pub(in crate::source) fn none(subject: String) -> Finding {
+    let sentence = "mean none that exists in the database; those to come are followed as they are \
+                    created";
+    Finding::warning(subject, sentence).fix("correct the pattern, if that is unexpected")
+}
+
 fn pattern(facts: &Facts, options: &SourceOptions, spec: &TableSpec) -> Vec<Finding> {
     let subject = format!("tables {}", spec.pattern);
     if matched(facts, options, spec).next().is_none() {
-        let sentence = "mean none that exists in the database; those to come are followed as they \
-                        are created";
-        return vec![
-            Finding::warning(subject, sentence).fix("correct the pattern, if that is unexpected"),
-        ];
+        return vec![none(subject)];
     }
     let targets = targets(facts, options);
     let followed: Vec<&TableInfo> = targets

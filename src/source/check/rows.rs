@@ -2,7 +2,7 @@
 
 use super::tables::{NAMES_SHOWN, full_sql, subject};
 use crate::source::advice::{list, shown};
-use crate::source::filter::Form;
+use crate::source::filter::{FilterFacts, Form};
 use crate::source::target::Target;
 use crate::source::wish::bounded;
 use crate::source::{Facts, Finding, SourceOptions};
@@ -15,15 +15,43 @@ pub(super) fn rows(facts: &Facts, options: &SourceOptions, target: &Target<'_>) 
     findings
 }
 
+/// The same where the old row is always known.
+pub(in crate::source) fn without_identity(facts: &Facts, target: &Target<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let known = facts.filters.get(&target.table.oid);
+    findings.extend(known.and_then(|filter| invalid(filter, target)));
+    findings.extend(no_soft_delete(target));
+    findings.extend(unknown_columns(target));
+    findings
+}
+
+/// A row filter that is none.
+fn invalid(filter: &FilterFacts, target: &Target<'_>) -> Option<Finding> {
+    let said = filter.invalid.as_ref()?;
+    let shown = bounded(&filter.expression);
+    let sentence = format!("the row filter {shown} cannot be used: {said}");
+    let fix = "correct `where` in the configuration: a condition on the table's own columns";
+    Some(Finding::error(subject(&target.table.schema, &target.table.name), sentence).fix(fix))
+}
+
+/// A column that marks deleted rows, and does not exist.
+fn no_soft_delete(target: &Target<'_>) -> Option<Finding> {
+    let (table, column) = (target.table, target.spec.soft_delete.as_ref()?);
+    if table.columns.iter().any(|known| known.name == *column) {
+        return None;
+    }
+    let sentence = format!("has no column {} (soft_delete)", shown(column));
+    let finding = Finding::warning(subject(&table.schema, &table.name), sentence);
+    Some(finding.fix("correct `soft_delete` in the configuration"))
+}
+
 fn filter(facts: &Facts, options: &SourceOptions, target: &Target<'_>) -> Vec<Finding> {
     let table = target.table;
     let Some(filter) = facts.filters.get(&table.oid) else { return Vec::new() };
     let subject = subject(&table.schema, &table.name);
     let shown = bounded(&filter.expression);
-    if let Some(said) = &filter.invalid {
-        let sentence = format!("the row filter {shown} cannot be used: {said}");
-        let fix = "correct `where` in the configuration: a condition on the table's own columns";
-        return vec![Finding::error(subject, sentence).fix(fix)];
+    if let Some(finding) = invalid(filter, target) {
+        return vec![finding];
     }
     let mut findings = Vec::new();
     if !filter.covered {
@@ -54,11 +82,8 @@ fn filter(facts: &Facts, options: &SourceOptions, target: &Target<'_>) -> Vec<Fi
 fn soft_delete(facts: &Facts, target: &Target<'_>) -> Option<Finding> {
     let (table, column) = (target.table, target.spec.soft_delete.as_ref()?);
     let subject = subject(&table.schema, &table.name);
-    if !table.columns.iter().any(|known| known.name == *column) {
-        let sentence = format!("has no column {} (soft_delete)", shown(column));
-        return Some(
-            Finding::warning(subject, sentence).fix("correct `soft_delete` in the configuration"),
-        );
+    if let Some(finding) = no_soft_delete(target) {
+        return Some(finding);
     }
     if table.identity_columns.contains(column) {
         return None;

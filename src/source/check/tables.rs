@@ -12,7 +12,7 @@ use crate::source::wish::GENERATED_SINCE;
 use crate::source::{Facts, Finding, SourceOptions};
 
 /// How many names a sentence lists before it counts the rest.
-pub(super) const NAMES_SHOWN: usize = 5;
+pub(in crate::source) const NAMES_SHOWN: usize = 5;
 
 pub(in crate::source) fn tables(facts: &Facts, options: &SourceOptions) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -69,11 +69,11 @@ pub(in crate::source) fn worth_saying(facts: &Facts, options: &SourceOptions) ->
     findings
 }
 
-pub(super) fn subject(schema: &str, name: &str) -> String {
+pub(in crate::source) fn subject(schema: &str, name: &str) -> String {
     format!("table {}", shown_table(schema, name))
 }
 
-fn unknown(facts: &Facts, schema: &str, name: &str) -> Finding {
+pub(in crate::source) fn unknown(facts: &Facts, schema: &str, name: &str) -> Finding {
     let subject = subject(schema, name);
     if matches!(schema, "pg_catalog" | "information_schema" | "pg_toast") {
         return Finding::error(subject, "belongs to the system, which Postgres does not publish")
@@ -87,7 +87,7 @@ fn unknown(facts: &Facts, schema: &str, name: &str) -> Finding {
     }
 }
 
-fn unpublishable(table: &TableInfo) -> Option<Finding> {
+pub(in crate::source) fn unpublishable(table: &TableInfo) -> Option<Finding> {
     let subject = subject(&table.schema, &table.name);
     let quoted = quote_table(&table.schema, &table.name);
     if !table.kind.is_publishable() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio_postgres::{Client, NoTls};
 use walhook::throwaway::{Cluster, Options};
 
-use super::pause;
+use super::{Capture, pause};
 
 /// Started by the first test that needs it; its watchdog removes it when the test run ends.
 fn shared() -> &'static Arc<Cluster> {
@@ -19,6 +19,7 @@ fn shared() -> &'static Arc<Cluster> {
 pub(crate) struct Database {
     cluster: Arc<Cluster>,
     name: String,
+    capture: Capture,
 }
 
 impl Database {
@@ -53,7 +54,21 @@ impl Database {
 
     /// One that came with the cluster, as a standby's do.
     pub(crate) fn existing_on(cluster: &Arc<Cluster>, name: &str) -> Database {
-        Database { cluster: Arc::clone(cluster), name: name.to_owned() }
+        Database {
+            cluster: Arc::clone(cluster),
+            name: name.to_owned(),
+            capture: Capture::Replication,
+        }
+    }
+
+    /// The same one, to be followed this way.
+    pub(crate) fn captured_by(mut self, capture: Capture) -> Database {
+        self.capture = capture;
+        self
+    }
+
+    pub(crate) fn capture(&self) -> Capture {
+        self.capture
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -76,6 +91,16 @@ impl Database {
     /// Runs statements on a connection of their own.
     pub(crate) async fn execute(&self, sql: &str) {
         self.client().await.batch_execute(sql).await.unwrap();
+    }
+
+    /// SQL that sends an event without data when its transaction is committed.
+    pub(crate) fn emit(&self, event: &str) -> String {
+        match self.capture {
+            Capture::Replication => format!(
+                "select pg_logical_emit_message(true, 'walhook', '{{\"event\":\"{event}\"}}')"
+            ),
+            Capture::Outbox => format!("select walhook.emit('{event}')"),
+        }
     }
 }
 

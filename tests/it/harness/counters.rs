@@ -121,6 +121,8 @@ impl Counters {
             }
             assert_eq!(n, row.n + 1, "row {id}: change {n} came after change {}", row.n);
             assert!(position > row.position, "row {id}, change {n}: position went backwards");
+            let before = row.newest.as_ref().map(|newest| newest.id());
+            assert!(Some(request.id()) > before, "row {id}, change {n}: id went backwards");
             let name = if n == 1 { "counter.created" } else { "counter.updated" };
             assert_eq!(event["event"], name);
             assert_eq!(event["id"], request.id());

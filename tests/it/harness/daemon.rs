@@ -10,7 +10,7 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
-use super::{eventually, slot_state};
+use super::{Capture, eventually};
 
 /// How long the daemon may take to get going, on a machine that does much else.
 const START_PATIENCE: Duration = Duration::from_secs(60);
@@ -63,8 +63,19 @@ impl Daemon {
     /// Waits until the slot is read by somebody other than `before`: the walsender of a daemon that
     /// was killed lives on for a while.
     pub(crate) async fn streams(&self, client: &Client, slot: &str, before: Option<i32>) {
-        eventually(START_PATIENCE, "the daemon reads its slot", async || {
-            let reader = slot_state(client, slot).await?.reader;
+        self.follows(Capture::Replication, client, slot, before).await;
+    }
+
+    /// The same for either capture.
+    pub(crate) async fn follows(
+        &self,
+        capture: Capture,
+        client: &Client,
+        slot: &str,
+        before: Option<i32>,
+    ) {
+        eventually(START_PATIENCE, "the daemon follows the database", async || {
+            let reader = capture.reader(client, slot).await;
             reader.filter(|_| reader != before)
         })
         .await;

@@ -1,5 +1,6 @@
 //! What the tests share: servers, the daemon, a receiver, load, and waiting without sleeping.
 
+mod capture;
 mod cluster;
 mod counters;
 mod daemon;
@@ -10,6 +11,7 @@ mod tpcb;
 mod wait;
 mod workspace;
 
+pub(crate) use capture::{Capture, under_both_captures};
 pub(crate) use cluster::{Database, execute, lag_bytes, slot_state};
 pub(crate) use counters::Counters;
 pub(crate) use daemon::{Daemon, Finished};

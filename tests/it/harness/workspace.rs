@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 use toml::{Table, Value};
 
-use super::{Daemon, Database, Finished, slot_state};
+use super::{Daemon, Database, Finished};
 
 /// The secret of every endpoint, known to the receivers.
 pub(crate) const SECRET: &str = "whsec_d2FsaG9vayB0ZXN0cyBzaWduIHdpdGggdGhpcyBrZXk=";
@@ -39,10 +39,14 @@ impl Workspace {
     /// Reads another database from now on, by the same slot name.
     pub(crate) fn source(mut self, database: &Database) -> Workspace {
         let mut source = Table::new();
-        for (key, value) in
-            [("url", &database.url()), ("slot", &self.slot), ("publication", &self.slot)]
-        {
-            source.insert(key.to_owned(), Value::from(value.as_str()));
+        let url = database.url();
+        for (key, value) in [
+            ("url", url.as_str()),
+            ("capture", database.capture().as_str()),
+            ("slot", &self.slot),
+            ("publication", &self.slot),
+        ] {
+            source.insert(key.to_owned(), Value::from(value));
         }
         let addition = Table::from_iter([("source".to_owned(), Value::Table(source))]);
         merge(&mut self.config, addition);
@@ -51,6 +55,13 @@ impl Workspace {
 
     pub(crate) fn table(self, name: &str, record: &str) -> Workspace {
         let table = [("name", name), ("record", record)];
+        let table = table.map(|(key, value)| (key.to_owned(), Value::from(value)));
+        self.push("table", Table::from_iter(table))
+    }
+
+    /// A table of which only some rows are wanted.
+    pub(crate) fn filtered_table(self, name: &str, condition: &str) -> Workspace {
+        let table = [("name", name), ("record", "record"), ("where", condition)];
         let table = table.map(|(key, value)| (key.to_owned(), Value::from(value)));
         self.push("table", Table::from_iter(table))
     }
@@ -97,7 +108,7 @@ impl Workspace {
     }
 
     pub(crate) fn slot(&self) -> &str {
-        &self.slot
+        self.config["source"]["slot"].as_str().unwrap()
     }
 
     pub(crate) fn config_path(&self) -> PathBuf {
@@ -140,12 +151,13 @@ impl Workspace {
         Daemon::spawn(self.command(&["run"]))
     }
 
-    /// Starts the daemon and waits until it reads the slot.
+    /// Starts the daemon and waits until it follows the database.
     pub(crate) async fn start(&self, database: &Database) -> Daemon {
         let client = database.client().await;
-        let before = slot_state(&client, &self.slot).await.and_then(|state| state.reader);
+        let capture = database.capture();
+        let before = capture.reader(&client, self.slot()).await;
         let daemon = self.spawn();
-        daemon.streams(&client, &self.slot, before).await;
+        daemon.follows(capture, &client, self.slot(), before).await;
         daemon
     }
 }

@@ -2,16 +2,25 @@
 
 use serde_json::{Value, json};
 
-use super::story::{Story, row_parts, summary};
-use crate::harness::{Database, Receiver, Workspace};
+use super::story::{SETUP, Story, row_parts, summary};
+use crate::harness::{Capture, Receiver, Workspace, under_both_captures};
+
+under_both_captures!(
+    hazard_18_every_row_is_told_in_the_shape_of_its_time,
+    hazard_18_rewrites_are_no_events,
+    hazard_18_a_key_that_changes_is_followed,
+    hazard_18_a_renamed_table_is_known_by_its_name_of_the_time,
+    hazard_18_a_table_renamed_away_is_warned_of,
+    hazard_18_a_table_dropped_and_made_again,
+    hazard_18_types_that_change
+);
 
 fn data(events: &[Value]) -> Vec<&Value> {
     events.iter().map(|event| &event["data"]).collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn hazard_18_every_row_is_told_in_the_shape_of_its_time() {
-    let database = Database::create().await;
+async fn hazard_18_every_row_is_told_in_the_shape_of_its_time(capture: Capture) {
+    let database = capture.database().await;
     database.execute("create table person (id int primary key, name text)").await;
     let events = Story::of(&database, &["person"])
         .told(&[
@@ -48,9 +57,8 @@ async fn hazard_18_every_row_is_told_in_the_shape_of_its_time() {
 
 /// A new type for a column is a rewrite of the table, which is no change of rows; nor is a default
 /// for all of them.
-#[tokio::test(flavor = "multi_thread")]
-async fn hazard_18_rewrites_are_no_events() {
-    let database = Database::create().await;
+async fn hazard_18_rewrites_are_no_events(capture: Capture) {
+    let database = capture.database().await;
     database
         .execute(
             "create table person (id int primary key, name text);
@@ -77,9 +85,8 @@ async fn hazard_18_rewrites_are_no_events() {
 }
 
 /// The key, too, is that of the row's time.
-#[tokio::test(flavor = "multi_thread")]
-async fn hazard_18_a_key_that_changes_is_followed() {
-    let database = Database::create().await;
+async fn hazard_18_a_key_that_changes_is_followed(capture: Capture) {
+    let database = capture.database().await;
     database
         .execute("create table person (id int primary key, code text not null, name text)")
         .await;
@@ -95,18 +102,22 @@ async fn hazard_18_a_key_that_changes_is_followed() {
         ])
         .await;
     let said: Vec<Value> = events.iter().map(row_parts).collect();
-    let expected = [
+    let mut expected = [
         json!({"data": {"id": 1, "code": "a", "name": "Ada"}}),
         json!({"data": {"id": 2, "code": "a", "name": "Ada"}, "previous": {"id": 1}}),
         json!({"data": {"id": 2, "code": "b", "name": "Ada"}, "previous": {"code": "a"}}),
         json!({"data": {"code": "b"}}),
     ];
+    if capture == Capture::Outbox {
+        expected[1]["updatedFields"] = json!(["id"]);
+        expected[2]["updatedFields"] = json!(["code"]);
+        expected[3]["data"]["name"] = json!("Ada");
+    }
     assert_eq!(said, expected);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn hazard_18_a_renamed_table_is_known_by_its_name_of_the_time() {
-    let database = Database::create().await;
+async fn hazard_18_a_renamed_table_is_known_by_its_name_of_the_time(capture: Capture) {
+    let database = capture.database().await;
     database.execute("create table person (id int primary key); create schema attic").await;
     let events = Story::of(&database, &["person"])
         .later(&["people"])
@@ -133,9 +144,8 @@ async fn hazard_18_a_renamed_table_is_known_by_its_name_of_the_time() {
 }
 
 /// Its rows go on coming under a name that nobody asked for: that is said.
-#[tokio::test(flavor = "multi_thread")]
-async fn hazard_18_a_table_renamed_away_is_warned_of() {
-    let database = Database::create().await;
+async fn hazard_18_a_table_renamed_away_is_warned_of(capture: Capture) {
+    let database = capture.database().await;
     database.execute("create table person (id int primary key)").await;
     let receiver = Receiver::start().await;
     let workspace = Workspace::new(&database).table("public.person", "person").endpoint(
@@ -156,13 +166,15 @@ async fn hazard_18_a_table_renamed_away_is_warned_of() {
     assert_eq!(receiver.count(), 1);
 }
 
-/// Another table by the same name is not published by itself; once it is, it is simply the table
-/// of that name.
-#[tokio::test(flavor = "multi_thread")]
-async fn hazard_18_a_table_dropped_and_made_again() {
-    let database = Database::create().await;
+/// Another table by the same name is not followed by itself; once it is, it is simply the table of
+/// that name.
+async fn hazard_18_a_table_dropped_and_made_again(capture: Capture) {
+    let database = capture.database().await;
     database.execute("create table person (id int primary key, name text)").await;
-    let publish = format!("alter publication {} add table person", database.name());
+    let publish = match capture {
+        Capture::Replication => &format!("alter publication {} add table person", database.name()),
+        Capture::Outbox => SETUP,
+    };
     let events = Story::of(&database, &["person"])
         .told(&[
             "insert into person values (1, 'Ada')",
@@ -170,7 +182,7 @@ async fn hazard_18_a_table_dropped_and_made_again() {
              create table person (name jsonb, id bigint primary key);
              insert into person values ('\"silent\"', 3); commit",
             "insert into person values ('\"silent\"', 4)",
-            &publish,
+            publish,
             "insert into person values ('{\"first\": \"Edsger\"}', 5)",
             "drop table person",
         ])
@@ -185,9 +197,8 @@ async fn hazard_18_a_table_dropped_and_made_again() {
 
 /// Types may change, too, and the catalog knows only what became of them. (What is left of one that
 /// was dropped meanwhile is its text.)
-#[tokio::test(flavor = "multi_thread")]
-async fn hazard_18_types_that_change() {
-    let database = Database::create().await;
+async fn hazard_18_types_that_change(capture: Capture) {
+    let database = capture.database().await;
     database
         .execute(
             "create type mood as enum ('sad');

@@ -3,7 +3,9 @@
 use serde_json::Value;
 
 use super::story::Story;
-use crate::harness::Database;
+use crate::harness::{Capture, Database, under_both_captures};
+
+under_both_captures!(hazard_26_settings_of_the_database_do_not_change_values);
 
 /// The rows of a table as `to_jsonb` gives them under the settings walhook promises.
 async fn truth(database: &Database, sql: &str) -> Vec<Value> {
@@ -15,9 +17,8 @@ async fn truth(database: &Database, sql: &str) -> Vec<Value> {
     rows.iter().map(|row| serde_json::from_str(row.get(0)).unwrap()).collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn hazard_26_settings_of_the_database_do_not_change_values() {
-    let database = Database::create().await;
+async fn hazard_26_settings_of_the_database_do_not_change_values(capture: Capture) {
+    let database = capture.database().await;
     let name = database.name();
     let settings = [
         "datestyle = 'German, DMY'",

@@ -5,8 +5,12 @@ use std::fs;
 use walhook::throwaway::Options;
 
 use super::PATIENCE;
-use crate::harness::{Daemon, Database, Receiver, Workspace, eventually, slot_state};
+use crate::harness::{
+    Capture, Daemon, Database, Receiver, Workspace, eventually, slot_state, under_both_captures,
+};
 use crate::refusals::{Fixture, own_cluster};
+
+under_both_captures!(hazard_14_large_transactions_come_when_committed_and_in_constant_memory);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hazard_11_the_danger_of_losing_the_slot_is_shown() {
@@ -87,14 +91,13 @@ fn peak_bytes(daemon: &Daemon) -> u64 {
 
 /// The server spills a large transaction and sends it once it is committed; the daemon never holds
 /// more than a part of it.
-#[tokio::test(flavor = "multi_thread")]
-async fn hazard_14_large_transactions_come_when_committed_and_in_constant_memory() {
+async fn hazard_14_large_transactions_come_when_committed_and_in_constant_memory(capture: Capture) {
     const ROWS: usize = 20_000;
     const MANY: usize = 3 * ROWS;
     // Queues and the allocator take their share, more on a busy machine; to hold the additional
     // rows would take more than the 40 MB of their text alone.
     const GROWTH: u64 = 32 << 20;
-    let database = Database::create().await;
+    let database = capture.database().await;
     let name = database.name();
     database
         .execute(&format!(
@@ -135,7 +138,7 @@ async fn hazard_14_large_transactions_come_when_committed_and_in_constant_memory
     assert!(grown < GROWTH, "{grown} bytes more for {} MB", (MANY - ROWS) / 1000);
     let client = database.client().await;
     eventually(PATIENCE, "the transaction is confirmed", async || {
-        (crate::harness::lag_bytes(&client, workspace.slot()).await < 1 << 20).then_some(())
+        (capture.left_behind(&client, workspace.slot()).await < 1 << 20).then_some(())
     })
     .await;
     daemon.stop().await;

@@ -8,6 +8,7 @@ use minijinja::{Error, ErrorKind, State, UndefinedBehavior};
 
 use super::number;
 use crate::event::format::envelope;
+use crate::event::object;
 
 /// How deep a template may look into a value. What compares or walks values recurses.
 const DEEPEST: u8 = 64;
@@ -74,7 +75,7 @@ impl Row {
     fn members(&self) -> &[(Arc<str>, Value)] {
         self.members.get_or_init(|| {
             // It was inside of a JSON text that was read as a whole.
-            let members = envelope::Object::parse(&self.json).map_or(Vec::new(), |row| row.0);
+            let members = object::Object::parse(&self.json).map_or(Vec::new(), |row| row.0);
             let read = |(key, value): (&str, &str)| {
                 let key = serde_json::from_str::<String>(key).unwrap_or_default();
                 (key.into(), at(value, self.depth + 1))

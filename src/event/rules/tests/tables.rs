@@ -4,11 +4,11 @@ use super::*;
 use crate::event::rules::{Case, Columns};
 use crate::postgres::pattern::NamePattern;
 
-fn person() -> TableRule {
+pub(super) fn person() -> TableRule {
     TableRule::new(TablePattern::exact("public", "people"), Some("person".into()))
 }
 
-fn list(names: &[&str]) -> Vec<String> {
+pub(super) fn list(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
