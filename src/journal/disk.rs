@@ -98,7 +98,7 @@ impl Files {
     /// holds no lock on the WAL, which closing it would let go of.
     fn sync(&self) -> Result<(), JournalError> {
         let synced = self.wal.sync_data();
-        synced.map_err(|error| JournalError::file(&self.path, "sync the WAL of", error))
+        synced.map_err(|error| JournalError::unsynced(&self.path, error))
     }
 
     fn checkpoint(&self) -> Result<(), JournalError> {
@@ -121,6 +121,15 @@ pub(super) fn wal_pages(db: &Connection) -> rusqlite::Result<(i64, i64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_could_not_be_synced_is_never_synced_again() {
+        for kind in [std::io::ErrorKind::StorageFull, std::io::ErrorKind::Other] {
+            let error = std::io::Error::from(kind);
+            let error = JournalError::unsynced(Path::new("walhook.db"), error);
+            assert!(!error.is_retryable(), "{error}");
+        }
+    }
 
     #[test]
     fn the_wal_is_copied_beside_its_writer_and_used_anew() {

@@ -29,7 +29,8 @@ impl Writer {
     /// once it rests no more, is written after this.
     pub(super) fn pass_if_due(&mut self) -> Result<(), JournalError> {
         let now = Instant::now();
-        if self.pass_at().is_none_or(|at| now < at) || self.retry.is_some() {
+        let waits = self.retry.is_some_and(|retry| now < retry.at);
+        if self.pass_at().is_none_or(|at| now < at) || waits {
             return Ok(());
         }
         self.passed_at = now;

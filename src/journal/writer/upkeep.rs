@@ -86,7 +86,11 @@ impl Writer {
                 }
                 match marked {
                     Ok(()) => Ok(()),
-                    Err(error) => self.failed(error),
+                    Err(error) => {
+                        // So that it is tried again, even if nothing else is ever written.
+                        self.dirty_since.get_or_insert_with(Instant::now);
+                        self.failed(error)
+                    }
                 }
             }
             (Job::Checkpoint, result) => {
