@@ -1,7 +1,7 @@
 //! The HTTP client of an endpoint.
 //!
 //! Requests that go straight to their receiver are the hot path, so they are built on hyper's
-//! connections: `connect` opens them, `http1` speaks on them, `pool` keeps them, `direct` puts it
+//! connections: `connect` opens them, `socket` is what they read from and write to, `http1` speaks on them, `pool` keeps them, `direct` puts it
 //! together. What goes through a proxy is left to reqwest (`proxied`).
 
 use std::io;
@@ -26,6 +26,7 @@ mod direct;
 mod http1;
 mod pool;
 mod proxied;
+mod socket;
 mod tls;
 
 pub use tls::install_crypto_provider;
@@ -44,6 +45,10 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// so all that a larger window would bring is memory.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// How much of an answer is read that nobody wants, so that its connection can be used again. What
+/// is read at once grows with what comes, and a connection keeps the memory for it.
+const DRAINED_BYTES: usize = 16 * 1024;
 
 /// What an endpoint's client is made of.
 #[derive(Clone)]
@@ -174,6 +179,23 @@ impl Answer {
     /// Whether it is known that nothing will come.
     pub(super) fn is_empty(&self) -> bool {
         matches!(self.body, Content::Empty)
+    }
+
+    /// Reads what is left of the body, unless that is long, or takes longer, where this makes the
+    /// connection usable again.
+    pub(super) async fn drain(&mut self, until: Instant) {
+        let mut left = match &self.body {
+            Content::Http1(body, ..) if body.size_hint().lower() <= DRAINED_BYTES as u64 => {
+                DRAINED_BYTES
+            }
+            _ => return,
+        };
+        while let Chunk::Data(chunk) = self.chunk(until).await {
+            match left.checked_sub(chunk.len()) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
     }
 
     /// The next piece of the body, as far as it comes until then.

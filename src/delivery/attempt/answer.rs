@@ -22,7 +22,8 @@ const RESPONSE_BYTES: usize = 4 * 1024;
 const LISTED_BYTES: usize = 64;
 /// Status line and headers, as kept of a failure.
 const HEAD_BYTES: usize = 4 * 1024;
-/// How long an accepted request's answer may take to end, so that its connection can be used again.
+/// How long an answer may take to end that says nothing of interest any more, so that its connection
+/// can be used again.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 /// The longest `Retry-After` that is believed.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
@@ -39,7 +40,7 @@ enum Wish {
 
 impl Sender {
     /// Reads what is wanted of an answer's body: of a failure its beginning, for the log; of a
-    /// success nothing, but where it is short it is read to its end, which frees the connection for
+    /// success nothing. But where it is short it is read to its end, which frees the connection for
     /// the next request. Of a batch's success it may be a list. Whatever goes wrong here, the status
     /// stands.
     pub(super) async fn receive(
@@ -55,6 +56,7 @@ impl Sender {
         let mut body = Vec::new();
         if !status.is_success() {
             read(&mut response, &mut body, RESPONSE_BYTES, deadline).await;
+            response.drain(deadline.min(Instant::now() + DRAIN_TIME)).await;
             let (verdict, error) = classify(status, &response.headers, wish, events);
             let host = host_answer(status);
             let outcome = Outcome { verdict, steering, ..Outcome::unanswered(host, error, events) };
@@ -126,6 +128,7 @@ impl Sender {
             None => is_json(&response.headers),
         };
         if !self.batches || end != End::More || !may_list {
+            response.drain(drained).await;
             return end;
         }
         read(response, body, bytes, deadline).await

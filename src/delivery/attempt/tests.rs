@@ -15,6 +15,7 @@ mod connections;
 mod network;
 mod requests;
 mod tls;
+mod unasked;
 
 fn event() -> StoredEvent {
     numbered(7).event

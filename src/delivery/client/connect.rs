@@ -19,6 +19,7 @@ use url::{Host, Url};
 use super::super::error::DeliveryError;
 use super::super::guard::Resolver;
 use super::Trouble;
+use super::socket::Socket;
 
 /// How long an address may take before the next one is tried beside it (RFC 8305, 5).
 const HEAD_START: Duration = Duration::from_millis(250);
@@ -39,8 +40,8 @@ pub(super) struct Connector {
 
 /// A connection that nothing was sent on yet.
 pub(super) enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(Socket),
+    Tls(Box<TlsStream<Socket>>),
 }
 
 impl Connector {
@@ -80,6 +81,7 @@ impl Connector {
         }
         let stream = first_of(alternating(addresses)).await.map_err(Trouble::Connect)?;
         set_options(&stream).map_err(Trouble::Connect)?;
+        let stream = Socket::new(stream);
         let Some((connector, name)) = &self.tls else { return Ok(Stream::Plain(stream)) };
         let Some(name) = name.clone() else {
             let what = "no certificate can be for a host with the name that `url` has";

@@ -208,14 +208,18 @@ impl Direct {
             turn = None;
         }
         let connection = match self.connector.connect().await? {
-            Stream::Plain(stream) => Connection::Http1(Http1::new(stream).await?),
+            Stream::Plain(stream) => {
+                let look = stream.look();
+                Connection::Http1(Http1::new(stream, look).await?)
+            }
             Stream::Tls(stream) => {
                 let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                 self.speaks_http1.store(!http2, Ordering::Relaxed);
                 if http2 {
                     self.pool.share(start_http2(*stream).await?)
                 } else {
-                    Connection::Http1(Http1::new(*stream).await?)
+                    let look = stream.get_ref().0.look();
+                    Connection::Http1(Http1::new(*stream, look).await?)
                 }
             }
         };

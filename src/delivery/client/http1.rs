@@ -11,8 +11,10 @@ use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::socket::Look;
 use super::{Chunk, Trouble};
 
 /// Status line and headers of an answer, at most. What is longer is no answer.
@@ -27,6 +29,9 @@ pub(super) struct Http1 {
     sender: SendRequest<Full<Bytes>>,
     /// Reads and writes. None once the connection is over.
     driver: Option<Driver>,
+    look: Look,
+    /// Whether there was a request already.
+    used: bool,
     /// One timer for all requests: moving it further away costs nothing, a new one has to be
     /// registered.
     alarm: Pin<Box<Sleep>>,
@@ -43,7 +48,8 @@ pub(super) enum Exchange {
 }
 
 impl Http1 {
-    pub(super) async fn new<S>(stream: S) -> Result<Http1, Trouble>
+    /// `look` is that of the socket below the stream.
+    pub(super) async fn new<S>(stream: S, look: Look) -> Result<Http1, Trouble>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -52,7 +58,7 @@ impl Http1 {
         let (sender, connection) =
             builder.handshake(TokioIo::new(stream)).await.map_err(Trouble::Http)?;
         let alarm = Box::pin(sleep_until(Instant::now()));
-        Ok(Http1 { sender, driver: Some(Box::pin(connection)), alarm })
+        Ok(Http1 { sender, driver: Some(Box::pin(connection)), look, used: false, alarm })
     }
 
     /// Sends a request and waits for the head of its answer.
@@ -61,6 +67,10 @@ impl Http1 {
         request: Request<Full<Bytes>>,
         deadline: Instant,
     ) -> Exchange {
+        if self.used {
+            self.look.now();
+        }
+        self.used = true;
         let mut answer = std::pin::pin!(self.sender.try_send_request(request));
         let (driver, alarm) = (&mut self.driver, &mut self.alarm);
         std::future::poll_fn(|cx| {
@@ -131,5 +141,8 @@ fn is_past(alarm: &mut Pin<Box<Sleep>>, deadline: Instant, cx: &mut Context<'_>)
     if alarm.deadline() != deadline {
         alarm.as_mut().reset(deadline);
     }
-    alarm.as_mut().poll(cx).is_ready()
+    // Whoever sends without end uses up what a task may do at a time, and timers stand still for a
+    // task that did too much.
+    let is_late = !has_budget_remaining() && Instant::now() >= deadline;
+    is_late || alarm.as_mut().poll(cx).is_ready()
 }
