@@ -43,6 +43,13 @@ impl SourceError {
         matches!(&self.0, Kind::Postgres(error) if error.is_undefined_object())
     }
 
+    /// Whether another session has dropped the outbox: its schema (3F000), tables (42P01) or functions
+    /// (42883) are gone, or it did so at this very moment.
+    pub(super) fn is_outbox_gone(&self) -> bool {
+        let Kind::Postgres(error) = &self.0 else { return false };
+        matches!(error.sqlstate(), Some("3F000" | "42P01" | "42883" | "XX000"))
+    }
+
     /// Whether another session has the slot at this moment (55006).
     pub(super) fn is_slot_in_use(&self) -> bool {
         matches!(&self.0, Kind::Postgres(error) if error.is_slot_in_use())

@@ -72,7 +72,7 @@ async fn a_pattern_finds_what_can_be_published() {
     assert_eq!(errors(&findings).len(), 2, "publication and slot: {findings:#?}");
     assert_found(&findings, Severity::Note, "crm.keyless is left out", "REPLICA IDENTITY FULL");
     assert_found(&findings, Severity::Warning, "mean none that exists", "correct the pattern");
-    assert_eq!(done(&set_up(&database, &options).await.unwrap()), 2);
+    assert_eq!(done(&set_up(&database, &options).await.unwrap()), 3);
     let publication = existing(&client, &options.publication).await;
     assert_eq!(names(&publication), ["crm.full_keyless", "crm.measure", "crm.people"]);
     assert!(errors(&checked(&database, &options).await).is_empty());

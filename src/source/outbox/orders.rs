@@ -311,7 +311,7 @@ pub(super) fn drop_all(outbox: &OutboxFacts) -> Option<Step> {
     statements.push("DROP TABLE IF EXISTS walhook.outbox".to_owned());
     statements.push("DROP TABLE IF EXISTS walhook.state".to_owned());
     if outbox.schema_owned && outbox.alone {
-        statements.push("DROP SCHEMA walhook".to_owned());
+        statements.push("DROP SCHEMA IF EXISTS walhook".to_owned());
     }
     outbox.has_schema.then(|| Step {
         sql: statements.join(";\n"),
