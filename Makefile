@@ -6,10 +6,10 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-matrix regress lint fmt bench build clean compiler postgres
+.PHONY: help demo test test-matrix regress lint fmt bench bench-build bench-readme build clean compiler postgres
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: compiler postgres ## Live CRM traffic on a throwaway Postgres, every change a signed webhook (ARGS="--for 10s")
 	@$(CARGO) build --locked --profile fast --bin walhook
@@ -31,8 +31,14 @@ lint: compiler ## Check formatting and run clippy, warnings are errors
 fmt: ## Format the code
 	$(CARGO) fmt --all
 
-bench: compiler postgres ## Measure throughput, latency, CPU and memory; prints one table
+bench: compiler postgres ## Measure speed, latency, CPU and memory next to what they should reach
 	@$(CARGO) bench --locked --profile fast --bench pipeline -- $(ARGS)
+
+bench-build: compiler ## Measure a clean release build and its binary, for the table of bench
+	@scripts/bench-build
+
+bench-readme: ## Put the table of the last bench into README.md
+	@scripts/bench-readme
 
 build: compiler ## Build the release binary: target/release/walhook
 	$(CARGO) build --locked --release --bin walhook

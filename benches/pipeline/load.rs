@@ -34,6 +34,22 @@ begin
         commit;
     end loop;
 end $$;
+-- The server sleeps whole milliseconds: beyond 1,000 rows a second, those that are due in the same
+-- one come together.
+create procedure paced(per_second integer, rows integer) language plpgsql as $$
+declare
+    started timestamptz := clock_timestamp();
+    ahead float8;
+begin
+    for n in 0..rows - 1 loop
+        ahead := n::float8 / per_second - extract(epoch from clock_timestamp() - started);
+        if ahead > 0 then
+            perform pg_sleep(ahead);
+        end if;
+        insert into people select p.* from person(nextval('people_ids')) p;
+        commit;
+    end loop;
+end $$;
 create procedure single_updates(rows integer) language plpgsql as $$
 declare
     newest bigint := (select max(id) from people);
@@ -64,6 +80,27 @@ pub(crate) async fn single_updates(client: &Client, rows: usize) -> Result<(), B
     Ok(())
 }
 
+/// `count` events of the application's own, about 500 bytes each and each in a transaction of its
+/// own, whose names take turns: `thing_0.done` to that of `names`, less one.
+pub(crate) async fn messages(
+    client: &Client,
+    names: usize,
+    count: usize,
+) -> Result<(), Box<dyn Error>> {
+    client
+        .batch_execute(&format!(
+            "do $$ begin for n in 0..{count} - 1 loop
+                 perform pg_logical_emit_message(true, 'walhook', format(
+                     '{{\"event\":\"thing_%s.done\",\"key\":%s,\"data\":\"%s\"}}',
+                     n % {names}, n, repeat('x', 300)));
+                 commit;
+             end loop; end $$"
+        ))
+        .await?;
+    log_end(client).await?;
+    Ok(())
+}
+
 /// One transaction of `rows` rows. Returns the end of the log.
 pub(crate) async fn one_large(client: &Client, rows: usize) -> Result<String, Box<dyn Error>> {
     client
@@ -75,28 +112,21 @@ pub(crate) async fn one_large(client: &Client, rows: usize) -> Result<String, Bo
     log_end(client).await
 }
 
-/// Single-row transactions, evenly spread over `duration`.
-pub(crate) async fn steady(
+/// `rows` transactions of one row each, each at its time: row `n` is due `n / per_second` seconds
+/// after the start, whatever became of those before it, so that who comes late does not slow the
+/// load down. Says how long it took.
+pub(crate) async fn paced(
     client: &Client,
     per_second: u32,
-    duration: Duration,
-) -> Result<u64, Box<dyn Error>> {
+    rows: u32,
+) -> Result<Duration, Box<dyn Error>> {
     // The server sends only what is flushed; without this, that is when the WAL writer gets to it.
     client.batch_execute("set synchronous_commit = on").await?;
-    let insert = client
-        .prepare("insert into people select p.* from person(nextval('people_ids')) p")
-        .await?;
     let started = Instant::now();
-    let step = Duration::from_secs(1) / per_second;
-    let mut sent = 0u32;
-    while started.elapsed() < duration {
-        let due = started + step * sent;
-        tokio::time::sleep_until(due.into()).await;
-        client.execute(&insert, &[]).await?;
-        sent += 1;
-    }
+    client.batch_execute(&format!("call paced({per_second}, {rows})")).await?;
+    let took = started.elapsed();
     client.batch_execute("set synchronous_commit = off").await?;
-    Ok(u64::from(sent))
+    Ok(took)
 }
 
 pub(crate) async fn log_end(client: &Client) -> Result<String, Box<dyn Error>> {

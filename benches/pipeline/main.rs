@@ -1,14 +1,19 @@
 //! The reproducible benchmark behind `make bench`.
 //!
 //! Starts a throwaway Postgres, a bare receiver and the real daemon on this machine, and prints one
-//! table: every figure next to a limit measured in the same run, so that a noisy or slow machine
-//! shows in both. Times are medians over `WALHOOK_BENCH_RUNS` runs (3); `WALHOOK_BENCH_ROWS` sets
-//! the rows a run (100,000) and `WALHOOK_BENCH_ONLY` the scenarios, separated by commas, of
-//! `journal`, `end-to-end`, `latency`, `batches`, `neighbours`, `large`, `backlog` and `outbox`.
+//! table: every figure next to what it should reach, and next to a limit measured in the same run,
+//! so that a noisy or slow machine shows in both. Figures are medians; the table says of how many
+//! runs. The same goes to `bench-results/pipeline.json`, with the machine, and as a table for the
+//! README to `bench-results/pipeline.md`.
+//!
+//! - `WALHOOK_BENCH_ONLY`: some of the [scenarios](scenarios::NAMES), separated by commas.
+//! - `WALHOOK_BENCH_RUNS`: how many runs (5).
+//! - `WALHOOK_BENCH_ROWS`: rows of a run (100,000).
 
 mod bare_client;
 mod daemon;
 mod load;
+mod machine;
 mod receiver;
 mod report;
 mod scenarios;
@@ -34,11 +39,12 @@ fn run() -> Result<(), Box<dyn Error>> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let rows = number_from_env("WALHOOK_BENCH_ROWS", 100_000)?;
-    let runs = number_from_env("WALHOOK_BENCH_RUNS", 3)?.max(1);
-    let report = runtime.block_on(scenarios::run(rows, runs))?;
+    let runs = number_from_env("WALHOOK_BENCH_RUNS", 5)?.max(1);
+    let mut report = runtime.block_on(scenarios::run(rows, runs))?;
+    report.add_build()?;
     println!("{report}");
-    let path = report.write_json()?;
-    println!("\nwritten to {}", path.display());
+    let [json, markdown] = report.write()?;
+    println!("\nwritten to {} and {}", json.display(), markdown.display());
     Ok(())
 }
 

@@ -1,14 +1,14 @@
 //! A receiver that costs as little as can be: it shares the machine with what is measured.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Mutex;
+use tokio::runtime::Handle;
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 
@@ -30,36 +30,46 @@ pub(crate) enum Manner {
     Silent,
 }
 
+/// One request, with one event. Microseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival {
+    /// When the event's transaction was committed, by the server's clock, which is this machine's.
+    pub(crate) committed_us: i64,
+    /// When the whole request was there.
+    pub(crate) received_us: i64,
+}
+
 struct State {
     manner: Manner,
     /// Requests, or events.
     requests: AtomicU64,
     /// Held by the one that is answered next.
-    turn: Mutex<()>,
-    /// From the commit to the request, microseconds; kept only while asked for.
-    latencies_us: Mutex<Option<Vec<u64>>>,
+    turn: tokio::sync::Mutex<()>,
+    /// In the order of their coming; kept only while asked for.
+    arrivals: Mutex<Vec<Arrival>>,
     measuring: AtomicBool,
 }
 
 impl Receiver {
-    /// Listens on a free loopback port, on a runtime of its own so that its work is not mixed with
-    /// the load's.
+    /// Listens on a free loopback port.
     pub(crate) async fn start() -> std::io::Result<Receiver> {
         Receiver::start_with(Manner::Prompt).await
     }
 
     pub(crate) async fn start_with(manner: Manner) -> std::io::Result<Receiver> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+        listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let state = Arc::new(State {
             manner,
             requests: AtomicU64::new(0),
-            turn: Mutex::default(),
-            latencies_us: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+            arrivals: Mutex::default(),
             measuring: AtomicBool::new(false),
         });
         let shared = Arc::clone(&state);
-        tokio::spawn(async move {
+        thread()?.spawn(async move {
+            let Ok(listener) = TcpListener::from_std(listener) else { return };
             while let Ok((stream, _)) = listener.accept().await {
                 let _ = stream.set_nodelay(true);
                 tokio::spawn(serve(stream, Arc::clone(&shared)));
@@ -92,17 +102,38 @@ impl Receiver {
         Ok(())
     }
 
-    pub(crate) async fn measure_latency(&self) {
-        *self.state.latencies_us.lock().await = Some(Vec::new());
+    /// Notes when each request comes, from now on.
+    pub(crate) fn measure(&self) {
+        self.state.arrivals().clear();
         self.state.measuring.store(true, Ordering::Relaxed);
     }
 
-    pub(crate) async fn latencies_us(&self) -> Vec<u64> {
+    /// Ends [`measure`](Self::measure): what came, in the order of its coming.
+    pub(crate) fn arrivals(&self) -> Vec<Arrival> {
         self.state.measuring.store(false, Ordering::Relaxed);
-        let mut latencies = self.state.latencies_us.lock().await.take().unwrap_or_default();
-        latencies.sort_unstable();
-        latencies
+        std::mem::take(&mut *self.state.arrivals())
     }
+}
+
+impl State {
+    fn arrivals(&self) -> std::sync::MutexGuard<'_, Vec<Arrival>> {
+        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One thread for all receivers, which does nothing else: neither the load nor the bare client wait
+/// for it on a thread of their own.
+fn thread() -> std::io::Result<Handle> {
+    static THREAD: OnceLock<Handle> = OnceLock::new();
+    if let Some(handle) = THREAD.get() {
+        return Ok(handle.clone());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let handle = runtime.handle().clone();
+    std::thread::Builder::new()
+        .name("receiver".to_owned())
+        .spawn(move || runtime.block_on(std::future::pending::<()>()))?;
+    Ok(THREAD.get_or_init(|| handle).clone())
 }
 
 async fn serve(mut stream: TcpStream, state: Arc<State>) {
@@ -115,12 +146,13 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
         }
         let mut taken = 0;
         while let Some((head, length)) = request(&buffer[taken..filled]) {
+            let body = &buffer[taken + head..taken + length];
             if state.measuring.load(Ordering::Relaxed) {
-                note_latency(&state, &buffer[taken + head..taken + length]).await;
+                note_arrival(&state, body);
             }
             let count = match state.manner {
                 Manner::Prompt => 1,
-                Manner::CountEvents => events(&buffer[taken + head..taken + length]),
+                Manner::CountEvents => events(body),
                 Manner::OneASecond => {
                     let _turn = state.turn.lock().await;
                     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -161,12 +193,10 @@ fn events(body: &[u8]) -> u64 {
     body.windows(5).filter(|window| window == b"\"evt_").count() as u64
 }
 
-async fn note_latency(state: &State, body: &[u8]) {
-    let now = Timestamp::now().as_microsecond();
-    let Some(committed) = committed_at(body) else { return };
-    if let Some(latencies) = state.latencies_us.lock().await.as_mut() {
-        latencies.push(u64::try_from(now - committed).unwrap_or(0));
-    }
+fn note_arrival(state: &State, body: &[u8]) {
+    let received_us = Timestamp::now().as_microsecond();
+    let Some(committed_us) = committed_at(body) else { return };
+    state.arrivals().push(Arrival { committed_us, received_us });
 }
 
 fn committed_at(body: &[u8]) -> Option<i64> {

@@ -13,17 +13,44 @@ use walhook::throwaway::{Cluster, Options};
 use crate::bare_client;
 use crate::daemon::Daemon;
 use crate::load;
+use crate::machine::Machine;
 use crate::receiver::{Manner, Receiver};
 use crate::report::Report;
 
 mod backlog;
 mod batches;
+mod crowd;
+mod end_to_end;
+mod fanout;
+mod fill;
+mod growth;
+mod journal;
+mod latency;
+mod memory;
 mod neighbours;
 mod outbox;
 
+/// What `WALHOOK_BENCH_ONLY` may name.
+pub(crate) const NAMES: &[&str] = &[
+    "journal",
+    "end-to-end",
+    "batches",
+    "large",
+    "latency",
+    "memory",
+    "crowd",
+    "growth",
+    "stall",
+    "neighbours",
+    "fanout",
+    "backlog",
+    "outbox",
+];
+
 const PATIENCE: Duration = Duration::from_secs(300);
-const LARGE_TRANSACTION: usize = 1_000_000;
 const IN_FLIGHT: usize = 32;
+/// Runs of what takes a minute each.
+const LONG_RUNS: usize = 3;
 /// Where every connection is refused.
 const NOBODY: &str = "http://127.0.0.1:9/";
 
@@ -31,8 +58,14 @@ type Outcome = Result<(), Box<dyn Error>>;
 
 pub(crate) async fn run(rows: usize, runs: usize) -> Result<Report, Box<dyn Error>> {
     let only = std::env::var("WALHOOK_BENCH_ONLY").ok();
-    let wanted = |name: &str| only.as_deref().is_none_or(|list| list.split(',').any(|o| o == name));
+    let only: Option<Vec<&str>> = only.as_deref().map(|list| list.split(',').collect());
+    if let Some(unknown) = only.iter().flatten().find(|name| !NAMES.contains(name)) {
+        let names = NAMES.join(", ");
+        return Err(format!("there is no scenario {unknown:?}: the names are {names}").into());
+    }
+    let wanted = |name: &str| only.as_ref().is_none_or(|only| only.contains(&name));
     let mut bench = Bench::start(rows).await?;
+    let long_runs = runs.min(LONG_RUNS);
     for run in 1..=runs {
         eprintln!("run {run} of {runs}");
         if wanted("journal") {
@@ -41,28 +74,33 @@ pub(crate) async fn run(rows: usize, runs: usize) -> Result<Report, Box<dyn Erro
         if wanted("end-to-end") {
             bench.end_to_end().await?;
         }
-        if wanted("latency") {
-            bench.latency(500).await?;
-        }
         if wanted("batches") {
             bench.batches(run).await?;
         }
-        if wanted("neighbours") {
-            bench.neighbours(run).await?;
+    }
+    for name in NAMES.iter().filter(|name| wanted(name)) {
+        eprintln!("{name}: at {:.0?}", bench.started.elapsed());
+        match *name {
+            "batches" => bench.batches_of_one_transaction(runs).await?,
+            "large" => bench.large_transaction(long_runs).await?,
+            "latency" => bench.latencies(runs).await?,
+            "memory" => bench.idle_memory(long_runs).await?,
+            "crowd" => bench.crowd().await?,
+            "growth" => bench.growth(runs).await?,
+            "stall" => bench.stall(runs).await?,
+            "neighbours" => bench.neighbours(long_runs).await?,
+            "fanout" => {
+                for _ in 0..long_runs {
+                    bench.fanout().await?;
+                }
+            }
+            "backlog" => bench.backlog(runs).await?,
+            "outbox" => bench.outbox(runs).await?,
+            // Measured above, by turns.
+            _ => {}
         }
     }
-    if wanted("large") {
-        bench.large_transaction().await?;
-    }
-    if wanted("batches") {
-        bench.batches_of_one_transaction().await?;
-    }
-    if wanted("backlog") {
-        bench.backlog(runs).await?;
-    }
-    if wanted("outbox") {
-        bench.outbox(runs).await?;
-    }
+    eprintln!("all of it took {:.0?}", bench.started.elapsed());
     Ok(bench.report)
 }
 
@@ -72,13 +110,17 @@ struct Target<'a> {
     url: &'a str,
     /// Which events it gets; a pattern that matches nothing leaves the journal alone.
     events: &'a str,
+    /// Which event is its first, when the daemon first sees it.
+    start: &'a str,
     /// More lines of its section.
     more: &'a str,
+    /// Requests on their way at once.
+    in_flight: usize,
 }
 
 impl<'a> Target<'a> {
     fn new(url: &'a str, events: &'a str) -> Target<'a> {
-        Target { name: "bench", url, events, more: "" }
+        Target { name: "bench", url, events, start: "earliest", more: "", in_flight: IN_FLIGHT }
     }
 }
 
@@ -90,6 +132,7 @@ struct Bench {
     rows: usize,
     /// Runs started so far: names of slots and files.
     counter: usize,
+    started: Instant,
     report: Report,
 }
 
@@ -100,7 +143,9 @@ impl Bench {
         tokio::spawn(connection);
         load::create(&client).await?;
         let folder = tempfile::tempdir()?;
-        Ok(Bench { cluster, client, folder, rows, counter: 0, report: Report::default() })
+        let report = Report::new(Machine::look(cluster.binaries().dir()));
+        let started = Instant::now();
+        Ok(Bench { cluster, client, folder, rows, counter: 0, started, report })
     }
 
     fn next_slot(&mut self) -> String {
@@ -108,7 +153,24 @@ impl Bench {
         format!("bench_{}", self.counter)
     }
 
+    /// A new slot, which holds what is written from now on.
+    async fn new_slot(&mut self) -> Result<String, Box<dyn Error>> {
+        let slot = self.next_slot();
+        load::create_slot(&self.client, &slot).await?;
+        Ok(slot)
+    }
+
     fn config(&self, slot: &str, targets: &[Target<'_>]) -> Result<PathBuf, Box<dyn Error>> {
+        self.config_with(slot, targets, "")
+    }
+
+    /// Writes the configuration, with these lines more of the journal's section.
+    fn config_with(
+        &self,
+        slot: &str,
+        targets: &[Target<'_>],
+        journal: &str,
+    ) -> Result<PathBuf, Box<dyn Error>> {
         let path = self.folder.path().join(format!("{slot}.toml"));
         let mut text = format!(
             r#"
@@ -122,13 +184,14 @@ name = "public.people"
 record = "person"
 
 [journal]
-path = "{journal}"
+path = "{path}"
+{journal}
 "#,
             source = self.cluster.url("postgres"),
             publication = load::PUBLICATION,
-            journal = self.journal(slot).display(),
+            path = self.journal(slot).display(),
         );
-        for Target { name, url, events, more } in targets {
+        for Target { name, url, events, start, more, in_flight } in targets {
             text.push_str(&format!(
                 r#"
 [[endpoint]]
@@ -136,8 +199,8 @@ name = "{name}"
 url = "{url}"
 events = ["{events}"]
 secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-concurrency = {IN_FLIGHT}
-start = "earliest"
+concurrency = {in_flight}
+start = "{start}"
 {more}
 "#
             ));
@@ -150,13 +213,23 @@ start = "earliest"
         self.folder.path().join(format!("{slot}.db"))
     }
 
-    /// The limit: Postgres's own client, writing nowhere.
+    /// Drops the slot and the journal that belongs to it.
+    async fn forget(&self, slot: &str) -> Outcome {
+        load::drop_slot(&self.client, slot).await?;
+        for end in ["db", "db-wal", "db-shm"] {
+            // Not all of them need be there.
+            let _ = fs::remove_file(self.folder.path().join(format!("{slot}.{end}")));
+        }
+        Ok(())
+    }
+
+    /// The limit: Postgres's own client, writing nowhere. It asks for what the daemon asks for.
     fn pg_recvlogical(&self, slot: &str, end: &str) -> Result<Duration, Box<dyn Error>> {
         let started = Instant::now();
         let status = Command::new(self.cluster.binaries().program("pg_recvlogical"))
             .args(["--dbname", &self.cluster.url("postgres"), "--slot", slot, "--start"])
             .args(["--file", "/dev/null", "--no-loop", "--endpos", end])
-            .args(["-o", "proto_version=1", "-o"])
+            .args(["-o", "proto_version=1", "-o", "messages=true", "-o"])
             .arg(format!("publication_names={}", load::PUBLICATION))
             .stdin(Stdio::null())
             .stderr(Stdio::null())
@@ -167,145 +240,34 @@ start = "earliest"
         Ok(started.elapsed())
     }
 
-    async fn slot_to_journal(&mut self, run: usize) -> Outcome {
-        let (limit, slot) = (self.next_slot(), self.next_slot());
-        load::create_slot(&self.client, &limit).await?;
-        load::create_slot(&self.client, &slot).await?;
-        let end = load::single_rows(&self.client, self.rows).await?;
-        let rows = self.rows as f64;
-        // Whoever is first may find the log less warm, so they take turns.
-        let limit_first = run % 2 == 1;
-        let mut recvlogical = Duration::ZERO;
-        if limit_first {
-            recvlogical = self.pg_recvlogical(&limit, &end)?;
+    /// Waits until the journal's newest event has at least this number.
+    async fn wait_journaled(&self, journal: &Path, last: usize) -> Outcome {
+        let deadline = Instant::now() + PATIENCE;
+        let mut reader = None;
+        let mut journaled = 0;
+        while journaled < last as i64 {
+            if Instant::now() > deadline {
+                return Err(format!("only {journaled} of {last} events were journaled").into());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            // Not there yet at first.
+            reader = reader.or_else(|| Journal::open_read_only(journal).ok());
+            let status = reader.as_ref().and_then(|reader| reader.status().ok());
+            journaled = status.map_or(0, |status| status.events.last_seq.0);
         }
-        let (took, cpu, _) = self.time_to_journal(&slot, self.rows).await?;
-        if !limit_first {
-            recvlogical = self.pg_recvlogical(&limit, &end)?;
-        }
-        load::drop_slot(&self.client, &limit).await?;
-        let limit_rate = rows / recvlogical.as_secs_f64();
-        let rate = rows / took.as_secs_f64();
-        let report = &mut self.report;
-        report.add("single-row transactions, pg_recvlogical", "rows/s", "(the limit)", limit_rate);
-        report.add("single-row transactions, slot to journal", "rows/s", "", rate);
-        report.add("  share of pg_recvlogical", "", ">= 0.7", rate / limit_rate);
-        report.add("  daemon CPU (slot to journal)", "us/row", "", micros(cpu) / rows);
         Ok(())
     }
 
-    /// Runs the daemon until `rows` events are journaled: time, CPU and peak memory.
-    async fn time_to_journal(
-        &self,
-        slot: &str,
-        rows: usize,
-    ) -> Result<(Duration, Duration, u64), Box<dyn Error>> {
-        let config = self.config(slot, &[Target::new(NOBODY, "nothing.matches")])?;
-        let started = Instant::now();
-        let daemon = Daemon::start(&config)?;
-        self.wait_journaled(&self.journal(slot), rows).await?;
-        let took = started.elapsed();
-        let (cpu, peak) = (daemon.cpu()?, daemon.peak_bytes()?);
-        daemon.stop()?;
-        load::drop_slot(&self.client, slot).await?;
-        Ok((took, cpu, peak))
-    }
-
-    async fn wait_journaled(&self, journal: &Path, rows: usize) -> Outcome {
+    /// Waits until the daemon streams from the slot.
+    async fn wait_streaming(&self, slot: &str) -> Outcome {
+        let sql = "select active from pg_replication_slots where slot_name = $1";
         let deadline = Instant::now() + PATIENCE;
-        loop {
-            let journaled = Journal::open_read_only(journal)
-                .ok()
-                .and_then(|reader| reader.status().ok())
-                .map_or(0, |status| status.events.last_seq.0);
-            if journaled >= rows as i64 {
-                return Ok(());
-            }
+        while !self.client.query_one(sql, &[&slot]).await?.get::<_, bool>(0) {
             if Instant::now() > deadline {
-                return Err(format!("only {journaled} of {rows} events were journaled").into());
+                return Err(format!("nobody streams from the slot {slot}").into());
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-    }
-
-    async fn end_to_end(&mut self) -> Outcome {
-        let receiver = Receiver::start().await?;
-        let bare = bare_client::send(receiver.address(), self.rows, IN_FLIGHT, 500).await?;
-        let slot = self.next_slot();
-        load::create_slot(&self.client, &slot).await?;
-        load::single_rows(&self.client, self.rows).await?;
-        let config = self.config(&slot, &[Target::new(&receiver.url(), "*")])?;
-        let before = receiver.requests();
-        let started = Instant::now();
-        let daemon = Daemon::start(&config)?;
-        receiver.wait_for(before + self.rows as u64, PATIENCE).await?;
-        let took = started.elapsed();
-        let (cpu, resident) = (daemon.cpu()?, daemon.resident_bytes()?);
-        daemon.stop()?;
-        load::drop_slot(&self.client, &slot).await?;
-        let rows = self.rows as f64;
-        let report = &mut self.report;
-        report.add(
-            "the receiver's own limit, bare client, 32 in flight",
-            "requests/s",
-            "(the limit)",
-            rows / bare.as_secs_f64(),
-        );
-        report.add(
-            "end to end, one signed POST per event, 32 in flight",
-            "events/s",
-            ">= 12,000",
-            rows / took.as_secs_f64(),
-        );
-        report.add("  daemon CPU (end to end)", "us/event", "<= 60", micros(cpu) / rows);
-        report.add("  resident memory", "MiB", "", mebibytes(resident));
-        Ok(())
-    }
-
-    async fn latency(&mut self, per_second: u32) -> Outcome {
-        let receiver = Receiver::start().await?;
-        let slot = self.next_slot();
-        load::create_slot(&self.client, &slot).await?;
-        let config = self.config(&slot, &[Target::new(&receiver.url(), "*")])?;
-        let daemon = Daemon::start(&config)?;
-        // The first delivery opens the connection; it is not part of the steady state.
-        load::single_rows(&self.client, 10).await?;
-        receiver.wait_for(10, PATIENCE).await?;
-        receiver.measure_latency().await;
-        let sent = load::steady(&self.client, per_second, Duration::from_secs(10)).await?;
-        receiver.wait_for(10 + sent, PATIENCE).await?;
-        let latencies = receiver.latencies_us().await;
-        daemon.stop()?;
-        load::drop_slot(&self.client, &slot).await?;
-        let at =
-            |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize] as f64 / 1e3;
-        let what = format!("commit to received at {per_second} events/s");
-        self.report.add(&format!("{what}, p50"), "ms", "< 5", at(0.50));
-        self.report.add(&format!("{what}, p99"), "ms", "", at(0.99));
-        Ok(())
-    }
-
-    async fn large_transaction(&mut self) -> Outcome {
-        let (limit, slot) = (self.next_slot(), self.next_slot());
-        load::create_slot(&self.client, &limit).await?;
-        load::create_slot(&self.client, &slot).await?;
-        let end = load::one_large(&self.client, LARGE_TRANSACTION).await?;
-        let recvlogical = self.pg_recvlogical(&limit, &end)?;
-        load::drop_slot(&self.client, &limit).await?;
-        let (took, cpu, peak) = self.time_to_journal(&slot, LARGE_TRANSACTION).await?;
-        let rows = LARGE_TRANSACTION as f64;
-        let (limit_rate, rate) = (rows / recvlogical.as_secs_f64(), rows / took.as_secs_f64());
-        let report = &mut self.report;
-        report.add(
-            "one transaction of 1,000,000 rows, pg_recvlogical",
-            "rows/s",
-            "(the limit)",
-            limit_rate,
-        );
-        report.add("one transaction of 1,000,000 rows, slot to journal", "rows/s", "", rate);
-        report.add("  share of pg_recvlogical (large)", "", "", rate / limit_rate);
-        report.add("  daemon CPU (large)", "us/row", "", micros(cpu) / rows);
-        report.add("  peak memory (large)", "MiB", "< 100", mebibytes(peak));
         Ok(())
     }
 }

@@ -4,6 +4,7 @@
 pub mod change;
 pub mod error;
 pub mod filter;
+mod gather;
 pub mod outbox;
 pub mod position;
 pub mod progress;

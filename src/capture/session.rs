@@ -11,6 +11,7 @@ use crate::postgres::replication::{ReplicationMessage, ReplicationStream, Status
 use super::change::{Change, ChangeSink, Position, Transaction};
 use super::error::CaptureError;
 use super::filter::Sieve;
+use super::gather::Gather;
 use super::progress::Progress;
 use super::relations::{Relations, Resolve};
 use super::replication::Origin;
@@ -24,12 +25,6 @@ const NOTICE_EVERY: Duration = Duration::from_millis(100);
 /// How often an idle server is asked where it is, so that the slot follows log that other
 /// databases of the cluster write.
 const ASK_EVERY: Duration = Duration::from_secs(10);
-/// The server sends every message by itself, so a busy reader that waits a moment before it reads
-/// gets many with one wake-up of either side, and both become faster.
-const GATHER: Duration = Duration::from_micros(100);
-/// Input that comes sooner than this after it was waited for means that the server is busy. Well
-/// below the time between events at a thousand a second, whose latency must not suffer.
-const BUSY_BELOW: Duration = Duration::from_micros(150);
 /// How long the stream is kept while nothing becomes durable. A server that is told to shut down
 /// waits for its readers to confirm everything, however long that takes, but lets go of one that
 /// has left.
@@ -116,7 +111,7 @@ impl<'a, S: ChangeSink> Session<'a, S> {
     /// 4. stop, if told to;
     /// 5. read on, a moment later while the server is busy.
     pub(super) fn run(mut self) -> Result<(), CaptureError> {
-        let mut busy = false;
+        let mut gather = Gather::default();
         loop {
             self.report_if_due()?;
             if self.watch.is_some_and(TimelineWatch::has_moved) {
@@ -141,14 +136,19 @@ impl<'a, S: ChangeSink> Session<'a, S> {
                 if self.progress.is_stopping() {
                     break;
                 }
-                if busy {
-                    thread::sleep(GATHER);
+                if !gather.nap().is_zero() {
+                    thread::sleep(gather.nap());
                 }
                 let waited_since = Instant::now();
                 let got = self.read_one(waited_since + NOTICE_EVERY)?;
-                busy = got && waited_since.elapsed() < BUSY_BELOW;
+                let bytes = if got { self.stream.last_read_bytes() } else { 0 };
+                gather.read(waited_since.elapsed(), bytes);
             } else {
-                self.read_one(Instant::now())?;
+                // At most a buffer full, without a look at the clock for each message.
+                let now = Instant::now();
+                while self.stream.has_buffered() && !self.sink.is_full() {
+                    self.read_one(now)?;
+                }
             }
         }
         self.finish()

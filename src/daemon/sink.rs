@@ -233,7 +233,7 @@ impl ChangeSink for JournalSink {
                     self.moved = false;
                     self.quiet_checkpoint_due = Instant::now() + QUIET_CHECKPOINT_EVERY;
                     Append {
-                        events: std::mem::take(&mut self.batch),
+                        events: self.batch.take(),
                         checkpoint: self.place(),
                         deleted: std::mem::take(&mut self.deleted),
                         taken: std::mem::take(&mut self.taken),

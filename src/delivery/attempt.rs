@@ -4,16 +4,16 @@
 
 use std::time::{Duration, SystemTime};
 
-use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue, USER_AGENT};
-use reqwest::{Client, Method};
-use tokio::time::{Instant, timeout_at};
+use hyper::Method;
+use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue, USER_AGENT};
+use tokio::time::Instant;
 use url::Url;
 
 use crate::clock::unix_ms;
 use crate::event::{EventId, Format};
 use crate::journal::{AttemptRecord, Seq, StoredEvent};
 
-use super::client::{ClientOptions, basic_authorization, client_with};
+use super::client::{Client, ClientOptions, Trouble, basic_authorization};
 use super::endpoint::EndpointOptions;
 use super::error::DeliveryError;
 use super::guard::Lookup;
@@ -177,6 +177,7 @@ impl Sender {
             headers.push((name.clone(), value));
         }
         let client = ClientOptions {
+            url: url.clone(),
             concurrency: options.concurrency,
             connect_timeout: options.connect_timeout,
             networks: options.networks.clone(),
@@ -185,7 +186,7 @@ impl Sender {
         };
         Ok(Sender {
             name: options.name.clone(),
-            client: client_with(&client, lookup)?,
+            client: Client::new(client, lookup)?,
             url,
             method: options.method.clone(),
             format: options.format.clone(),
@@ -228,18 +229,22 @@ impl Sender {
                 return Outcome::unanswered(HostAnswer::None, trouble::cut(error), events);
             }
         };
-        match timeout_at(deadline, self.client.execute(request)).await {
-            Ok(Ok(response)) => self.receive(response, parcel, deadline).await,
-            Ok(Err(error)) => {
-                let (host, error) = describe(error);
-                Outcome::unanswered(host, error, events)
+        match self.client.send(request, deadline).await {
+            Ok(answer) => self.receive(answer, parcel, deadline).await,
+            Err(Trouble::Request(why)) => {
+                let error = format!("no request was made: {why}");
+                Outcome::unanswered(HostAnswer::None, trouble::cut(error), events)
             }
-            Err(_) => {
+            Err(Trouble::Late) => {
                 let error = format!(
                     "no answer within {:?}: see why the receiver is slow, or raise `timeout`",
                     self.timeout
                 );
                 Outcome::unanswered(HostAnswer::Failing, error, events)
+            }
+            Err(trouble) => {
+                let (host, error) = describe(&trouble);
+                Outcome::unanswered(host, error, events)
             }
         }
     }

@@ -1,23 +1,42 @@
 //! The HTTP client of an endpoint.
+//!
+//! Requests that go straight to their receiver are the hot path, so they are built on hyper's
+//! connections: `connect` opens them, `socket` is what they read from and write to, `http1` speaks on them, `pool` keeps them, `direct` puts it
+//! together. What goes through a proxy is left to reqwest (`proxied`).
 
-use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
-use reqwest::{Client, Proxy, redirect};
-use rustls::crypto::CryptoProvider;
-use rustls::{ClientConfig, RootCertStore};
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming};
+use hyper::header::HeaderMap;
+use hyper::{Method, StatusCode, Version};
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::endpoint::{EndpointTls, Networks};
 use super::error::DeliveryError;
-use super::guard::{Lookup, Resolver};
+use super::guard::{Lookup, Unresolved};
 
-/// How long an unused connection is kept. Many servers close theirs after 5 seconds (Node.js does
-/// by default); sending on a connection that is being closed at that moment would fail.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
-const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
+mod connect;
+mod direct;
+mod http1;
+mod pool;
+mod proxied;
+mod socket;
+mod tls;
+
+pub use tls::install_crypto_provider;
+pub(crate) use tls::tls_config;
+
+use direct::Direct;
+use http1::Http1;
+use pool::{Lease, Pool};
+use proxied::Proxied;
+
 /// An HTTP/2 connection carries all requests of an endpoint, so one that died unnoticed would fail
 /// them all: while requests are open the server is asked for a sign of life that often.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
@@ -27,32 +46,25 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
+/// How much of an answer is read that nobody wants, so that its connection can be used again. What
+/// is read at once grows with what comes, and a connection keeps the memory for it.
+const DRAINED_BYTES: usize = 16 * 1024;
+
 /// What an endpoint's client is made of.
 #[derive(Clone)]
-pub struct ClientOptions {
+pub(super) struct ClientOptions {
+    /// Where requests go, without user and password.
+    pub(super) url: Url,
     /// Connections kept open.
-    pub concurrency: usize,
+    pub(super) concurrency: usize,
     /// For the name, the TCP connection and the TLS handshake together.
-    pub connect_timeout: Duration,
+    pub(super) connect_timeout: Duration,
     /// Which addresses host names may lead to.
-    pub networks: Networks,
+    pub(super) networks: Networks,
     /// The proxy to go through; never one that the environment names.
-    pub proxy: Option<Url>,
+    pub(super) proxy: Option<Url>,
     /// Whom to trust, and how to prove oneself.
-    pub tls: EndpointTls,
-}
-
-impl fmt::Debug for ClientOptions {
-    /// Leaves out the proxy's URL, which may hold a password.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientOptions")
-            .field("concurrency", &self.concurrency)
-            .field("connect_timeout", &self.connect_timeout)
-            .field("networks", &self.networks)
-            .field("proxy", &self.proxy.is_some())
-            .field("tls", &self.tls)
-            .finish()
-    }
+    pub(super) tls: EndpointTls,
 }
 
 /// A client that follows no redirect, tries nothing again, decompresses nothing, and hands answers
@@ -60,107 +72,164 @@ impl fmt::Debug for ClientOptions {
 ///
 /// It speaks HTTP/2 to servers that offer it over TLS, and HTTP/1.1 to all others. Each new
 /// connection resolves the host's name anew.
-pub fn http_client(options: &ClientOptions) -> Result<Client, DeliveryError> {
-    client_with(options, Lookup::System)
+pub(super) enum Client {
+    Direct(Box<Direct>),
+    Proxied(Proxied),
 }
 
-pub(super) fn client_with(
-    options: &ClientOptions,
-    lookup: Lookup,
-) -> Result<Client, DeliveryError> {
-    install_crypto_provider();
-    let resolver = match &options.proxy {
-        // Then it is the proxy that resolves the endpoint's name.
-        Some(_) => Resolver::for_proxy(lookup),
-        None => Resolver::guarded(options.networks.clone(), lookup),
-    };
-    let mut builder = Client::builder()
-        .redirect(redirect::Policy::none())
-        .referer(false)
-        .retry(reqwest::retry::never())
-        .connect_timeout(options.connect_timeout)
-        .pool_idle_timeout(IDLE_TIMEOUT)
-        .pool_max_idle_per_host(options.concurrency.max(1))
-        .tcp_nodelay(true)
-        .tcp_keepalive(TCP_KEEPALIVE)
-        .http2_keep_alive_interval(PING_INTERVAL)
-        .http2_keep_alive_timeout(PING_TIMEOUT)
-        .http2_initial_stream_window_size(STREAM_WINDOW)
-        .http2_initial_connection_window_size(CONNECTION_WINDOW)
-        .dns_resolver(resolver)
-        .tls_backend_preconfigured(tls_config(&options.tls)?)
-        .no_proxy();
-    if let Some(proxy) = &options.proxy {
-        builder = builder.proxy(Proxy::all(proxy.clone()).map_err(DeliveryError::client)?);
+/// A request.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub(super) method: Method,
+    /// Where it is not the endpoint's own: another path or query on the same host.
+    pub(super) url: Option<Url>,
+    pub(super) headers: HeaderMap,
+    /// None where the method has none.
+    pub(super) body: Option<Bytes>,
+}
+
+impl Client {
+    pub(super) fn new(options: ClientOptions, lookup: Lookup) -> Result<Client, DeliveryError> {
+        install_crypto_provider();
+        Ok(match &options.proxy {
+            Some(proxy) => Client::Proxied(Proxied::new(&options, proxy, lookup)?),
+            None => Client::Direct(Box::new(Direct::new(options, lookup)?)),
+        })
     }
-    builder.build().map_err(DeliveryError::client)
-}
 
-/// Installs ring as the process's crypto provider, unless there is one already. To be called before
-/// anything else uses TLS; harmless when called again.
-pub fn install_crypto_provider() {
-    // An error means that one is installed.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-}
-
-/// How an endpoint's connections are secured. Those that say nothing of it share one configuration,
-/// and with it their sessions.
-pub(crate) fn tls_config(tls: &EndpointTls) -> Result<ClientConfig, DeliveryError> {
-    static SHARED: OnceLock<ClientConfig> = OnceLock::new();
-    if tls.ca.is_some() || tls.identity.is_some() {
-        return new_tls_config(tls);
+    /// Sends a request and waits for the head of its answer.
+    pub(super) async fn send(
+        &self,
+        request: Outgoing,
+        deadline: Instant,
+    ) -> Result<Answer, Trouble> {
+        match self {
+            Client::Direct(direct) => direct.send(request, deadline).await,
+            // What happens seldom must not make the future of every request larger.
+            Client::Proxied(proxied) => Box::pin(proxied.send(request, deadline)).await,
+        }
     }
-    if let Some(config) = SHARED.get() {
-        return Ok(config.clone());
-    }
-    let config = new_tls_config(tls)?;
-    Ok(SHARED.get_or_init(|| config).clone())
 }
 
-fn new_tls_config(tls: &EndpointTls) -> Result<ClientConfig, DeliveryError> {
-    let roots = match &tls.ca {
-        None => system_roots(),
-        Some(authorities) => {
-            let mut roots = RootCertStore::empty();
-            for authority in authorities {
-                roots.add(authority.clone()).map_err(DeliveryError::tls)?;
+/// Why no answer came.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The deadline is over.
+    Late,
+    /// There is no address.
+    Unresolved(Unresolved),
+    /// Connecting took too long.
+    ConnectLate,
+    /// No connection, or no TLS on it.
+    Connect(io::Error),
+    /// What a request can only be made of.
+    Request(String),
+    Http(hyper::Error),
+    /// Through a proxy.
+    Proxied(reqwest::Error),
+}
+
+/// An answer: its head, and a body that may still be on its way.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) version: Version,
+    pub(super) headers: HeaderMap,
+    body: Content,
+}
+
+/// What is left of a body, and what it comes on.
+enum Content {
+    Empty,
+    /// The connection can be used again once the body is read to its end, and is closed else.
+    Http1(Incoming, Http1, Arc<Pool>),
+    Http2(Incoming, #[expect(dead_code, reason = "held for its drop")] Lease),
+    Proxied(reqwest::Body),
+}
+
+/// What comes of a body next.
+#[derive(Debug)]
+pub(super) enum Chunk {
+    Data(Bytes),
+    /// Nothing more: that was all.
+    End,
+    /// Nothing more, though there should be.
+    Broken,
+    /// Nothing in time.
+    Late,
+}
+
+impl Chunk {
+    /// `None` for frames that are not of interest.
+    fn from_frame<E>(frame: Option<Result<Frame<Bytes>, E>>) -> Option<Chunk> {
+        match frame {
+            Some(Ok(frame)) => frame.into_data().ok().map(Chunk::Data),
+            Some(Err(_)) => Some(Chunk::Broken),
+            None => Some(Chunk::End),
+        }
+    }
+}
+
+impl Answer {
+    fn new<B>(answer: hyper::Response<B>, content: impl FnOnce(B) -> Content) -> Answer {
+        let (head, body) = answer.into_parts();
+        let (status, version, headers) = (head.status, head.version, head.headers);
+        Answer { status, version, headers, body: content(body) }
+    }
+
+    /// Whether it is known that nothing will come.
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self.body, Content::Empty)
+    }
+
+    /// Reads what is left of the body, unless that is long, or takes longer, where this makes the
+    /// connection usable again.
+    pub(super) async fn drain(&mut self, until: Instant) {
+        let mut left = match &self.body {
+            Content::Http1(body, ..) if body.size_hint().lower() <= DRAINED_BYTES as u64 => {
+                DRAINED_BYTES
             }
-            Arc::new(roots)
+            _ => return,
+        };
+        while let Chunk::Data(chunk) = self.chunk(until).await {
+            match left.checked_sub(chunk.len()) {
+                Some(rest) => left = rest,
+                None => return,
+            }
         }
-    };
-    let provider = Arc::<CryptoProvider>::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(DeliveryError::tls)?
-        .with_root_certificates(roots);
-    let mut config = match tls.identity.as_deref() {
-        None => builder.with_no_client_auth(),
-        Some((chain, key)) => builder
-            .with_client_auth_cert(chain.clone(), key.clone_key())
-            .map_err(DeliveryError::tls)?,
-    };
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
+    }
+
+    /// The next piece of the body, as far as it comes until then.
+    pub(super) async fn chunk(&mut self, until: Instant) -> Chunk {
+        let chunk = match &mut self.body {
+            Content::Empty => return Chunk::End,
+            Content::Http1(body, connection, _) => connection.chunk(body, until).await,
+            Content::Http2(body, _) => next(body, until).await,
+            Content::Proxied(body) => next(body, until).await,
+        };
+        if matches!(chunk, Chunk::End | Chunk::Broken) {
+            let over = std::mem::replace(&mut self.body, Content::Empty);
+            if let (Chunk::End, Content::Http1(_, connection, pool)) = (&chunk, over)
+                && connection.is_free()
+            {
+                pool.put(connection);
+            }
+        }
+        chunk
+    }
 }
 
-/// Read once: that takes milliseconds.
-fn system_roots() -> Arc<RootCertStore> {
-    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
-    let read = || {
-        let mut roots = RootCertStore::empty();
-        let found = rustls_native_certs::load_native_certs();
-        let (added, _) = roots.add_parsable_certificates(found.certs);
-        if added == 0 {
-            let problem = found.errors.first().map(ToString::to_string).unwrap_or_default();
-            tracing::warn!(
-                problem,
-                "no certificate authorities found on this system: no https endpoint can be \
-                 verified unless it has a `tls.ca`; install ca-certificates or set SSL_CERT_FILE"
-            );
+async fn next<B: Body<Data = Bytes> + Unpin>(body: &mut B, until: Instant) -> Chunk {
+    loop {
+        let frame = std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
+        match timeout_at(until, frame).await {
+            Ok(frame) => {
+                if let Some(chunk) = Chunk::from_frame(frame) {
+                    return chunk;
+                }
+            }
+            Err(_) => return Chunk::Late,
         }
-        Arc::new(roots)
-    };
-    Arc::clone(ROOTS.get_or_init(read))
+    }
 }
 
 /// What user and password of a URL become as the value of a header (RFC 7617); `None` where it has

@@ -21,8 +21,7 @@ use tokio::time::Instant;
 
 use crate::clock::unix_ms;
 use crate::journal::{
-    AttemptRecord, Due, EndpointId, Journal, JournalError, Seq, Settled, Settlement, StoredBatch,
-    TailWatcher,
+    AttemptRecord, Due, EndpointId, Journal, JournalError, Seq, Settled, Settlement,
 };
 
 use super::attempt::{Attempt, Numbered, Parcel, Sender};
@@ -33,7 +32,7 @@ use super::retry::RetrySchedule;
 
 use courier::{Courier, Landing, Launch};
 use health::Health;
-use intake::Intake;
+use intake::{Intake, Page};
 use retries::Retries;
 use seldom::Seldom;
 use wanted::Wanted;
@@ -78,7 +77,7 @@ const TURN_EVENTS: usize = 4_096;
 /// As many of these as one is worth whose condition must be judged.
 const COSTLY: usize = 16;
 /// How long outcomes may gather while requests are on their way and nobody waits for them.
-const LINGER: Duration = Duration::from_millis(1);
+const LINGER: Duration = Duration::from_millis(2);
 /// How often a cursor is saved that moves only over events which are not wanted.
 const SAVE_CURSOR_EVERY: Duration = Duration::from_secs(1);
 /// How long to wait after a journal error that may pass.
@@ -97,7 +96,7 @@ type Reply<T> = Pin<Box<dyn Future<Output = Result<T, JournalError>> + Send>>;
 struct Asked {
     settling: Option<Reply<Settled>>,
     due: Option<Reply<Due>>,
-    page: Option<Reply<Arc<StoredBatch>>>,
+    page: Option<Reply<Page>>,
 }
 
 /// Sends the journal's events to one endpoint.
@@ -121,7 +120,6 @@ pub struct Dispatcher {
     /// What the log says of deliveries that are dead.
     deaths: Seldom,
     intake: Intake,
-    watcher: TailWatcher,
     rng: StdRng,
     /// Requests on their way, and the bytes of their events.
     flying: usize,
@@ -137,6 +135,12 @@ pub struct Dispatcher {
     /// The settlement on its way, should it have to be sent again.
     settlement: Option<Arc<Settlement>>,
     saved_cursor: Seq,
+    /// What is saved beside the cursor: how many events up to there were wanted, and whether any is
+    /// listed as on its way.
+    saved_sequence: u64,
+    saved_in_flight: bool,
+    /// Up to this one, events are sent once more.
+    replay_until: Seq,
     saved_at: Instant,
     looked_at: Instant,
     disabled: bool,
@@ -172,7 +176,7 @@ impl Dispatcher {
     /// 3. requests that come back,
     /// 4. retries that are due, from the journal,
     /// 5. a page of events, from the journal,
-    /// 6. new events in memory,
+    /// 6. new events that the endpoint may want,
     /// 7. the host's breaker, which the host's other endpoints may have opened or closed,
     /// 8. the clock: the next retry, the breaker's cool-down, the pace, a parcel that has waited long
     ///    enough, outcomes that have gathered.
@@ -191,6 +195,9 @@ impl Dispatcher {
                 return Ok(());
             }
             let sending = told == Stop::Run && !self.disabled;
+            if !sending {
+                self.leave_stream();
+            }
             if sending {
                 self.look_around(now);
                 while let Some(launch) = self.next_launch(now) {
@@ -200,6 +207,9 @@ impl Dispatcher {
             self.ask(&mut asked, now, told);
             if told == Stop::Drain && asked.settling.is_none() && self.is_drained() {
                 return Ok(());
+            }
+            if self.may_rest() {
+                self.intake.rest(self.saved_cursor);
             }
             let wake = self.wake_at(now, sending, asked.settling.is_some());
             if alarm.deadline() != wake {
@@ -239,7 +249,7 @@ impl Dispatcher {
                     self.found_page(found)?;
                 }
                 // 6
-                _ = self.watcher.changed(), if sending && self.intake.is_idle() => {
+                () = self.intake.changed(), if sending && self.intake.is_idle() => {
                     self.intake.wake();
                 }
                 // 7
@@ -294,7 +304,7 @@ impl Dispatcher {
         if !settling {
             if let Some(since) = self.gathering_since {
                 wake = wake.min(since + LINGER);
-            } else if self.window.cursor() > self.saved_cursor {
+            } else if self.is_behind() {
                 wake = wake.min(self.saved_at + SAVE_CURSOR_EVERY);
             }
         }

@@ -176,13 +176,19 @@ impl Resolver {
         Resolver { lookup, networks: None }
     }
 
-    async fn addresses(&self, name: &str) -> Result<Vec<SocketAddr>, Unresolved> {
+    /// The addresses of a name, without ports.
+    pub(super) async fn addresses(&self, name: &str) -> Result<Vec<SocketAddr>, Unresolved> {
         let whose = if self.networks.is_some() { "url" } else { "proxy" };
         let found = self.lookup.addresses(name).await;
         let found = found.map_err(|error| Unresolved::Failed { whose, error })?;
         if found.is_empty() {
             return Err(Unresolved::Empty { whose });
         }
+        self.permitted(found)
+    }
+
+    /// Those of the addresses that may be connected to.
+    pub(super) fn permitted(&self, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Unresolved> {
         match &self.networks {
             Some(networks) => networks.permitted(found).map_err(Unresolved::Refused),
             None => Ok(found),

@@ -23,7 +23,7 @@ pub mod retry;
 pub mod signature;
 mod steering;
 
-pub use client::{ClientOptions, http_client, install_crypto_provider};
+pub use client::install_crypto_provider;
 pub(crate) use client::{basic_authorization, tls_config};
 pub use dispatcher::{Dispatcher, Stop};
 pub use endpoint::{

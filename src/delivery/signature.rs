@@ -246,8 +246,10 @@ impl Signer {
 
     fn standard(&self, id: &str, timestamp: &str, body: &[u8]) -> String {
         let parts = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body];
-        // `v1,` and 44 characters, or `v1a,` and 88, a space between.
-        let mut text = String::with_capacity(self.keys.len() * 93);
+        // `v1,` and 44 characters, or `v1a,` and 88, a space between: exactly that, since what is left
+        // over would cost an allocation more.
+        let lengths = self.keys.iter().map(|key| if key.symmetric().is_some() { 48 } else { 93 });
+        let mut text = String::with_capacity(lengths.sum::<usize>().saturating_sub(1));
         for key in self.keys.iter() {
             if !text.is_empty() {
                 text.push(' ');

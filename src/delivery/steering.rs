@@ -41,6 +41,10 @@ pub(super) fn steering(status: StatusCode, headers: &HeaderMap, now: SystemTime)
             | StatusCode::SERVICE_UNAVAILABLE
             | StatusCode::GATEWAY_TIMEOUT
     );
+    // Most receivers tell nothing, and this is looked for in each answer.
+    if !headers.keys().any(|name| is_limit(name.as_str())) {
+        return Steering { throttle, allowance: None };
+    }
     let pairs = PAIRS.iter().filter_map(|(remaining, reset)| {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         Some(Allowance { remaining: count(text(remaining)?)?, reset: until(text(reset)?, now)? })
@@ -49,6 +53,11 @@ pub(super) fn steering(status: StatusCode, headers: &HeaderMap, now: SystemTime)
     let told = fields.flat_map(|field| limits(field, now));
     let allowance = pairs.chain(told.take(MOST_LIMITS)).reduce(stricter);
     Steering { throttle, allowance }
+}
+
+/// Whether a header of that name is read here.
+fn is_limit(name: &str) -> bool {
+    name == "ratelimit" || name.ends_with("-remaining")
 }
 
 /// The one that lets fewer requests through in a time.

@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use super::id::EventId;
 
+/// A buffer that grew beyond this is given away, not kept for what comes next.
+const KEPT_BYTES: usize = 1 << 20;
+
 /// The ordering keys of an event: events that share a lane are delivered one after another.
 ///
 /// A lane is the hash of a record's identity. An ordinary change has one; an update that changes
@@ -88,6 +91,20 @@ impl EventBatch {
         Ok(())
     }
 
+    /// What is in it, in memory of just that size; it is empty afterwards and keeps its room, so that
+    /// filling it again allocates nothing.
+    pub fn take(&mut self) -> EventBatch {
+        if self.buffer.capacity() > KEPT_BYTES {
+            return std::mem::take(self);
+        }
+        let taken = EventBatch {
+            buffer: self.buffer.as_slice().into(),
+            events: self.events.drain(..).collect(),
+        };
+        self.buffer.clear();
+        taken
+    }
+
     /// The events, in order.
     pub fn events(&self) -> &[Event] {
         &self.events
@@ -111,5 +128,34 @@ impl EventBatch {
     /// Bytes of all envelopes.
     pub fn bytes(&self) -> usize {
         self.buffer.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::id::TransactionTag;
+    use super::*;
+
+    #[test]
+    fn what_is_taken_is_whole_and_what_stays_is_empty() {
+        let tag = TransactionTag::new("test", 1, 1, 1, 1);
+        let mut batch = EventBatch::default();
+        for size in [10, 3, 2 << 20, 5] {
+            for n in 0..3 {
+                let write = |out: &mut Vec<u8>| {
+                    out.extend(std::iter::repeat_n(b'0' + n, size));
+                    Ok::<_, ()>(())
+                };
+                let id = EventId::new(1, n.into(), tag);
+                batch.push(id, "person.created".into(), Lanes::NONE, 1, write).unwrap();
+            }
+            let taken = batch.take();
+            assert!(batch.is_empty() && batch.bytes() == 0);
+            assert_eq!((taken.len(), taken.bytes()), (3, 3 * size));
+            for (event, digit) in taken.events().iter().zip(b"012") {
+                let body = taken.body(event);
+                assert!(body.len() == size && body.iter().all(|byte| byte == digit));
+            }
+        }
     }
 }

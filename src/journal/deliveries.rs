@@ -19,6 +19,7 @@ const PUT: &str = "INSERT INTO deliveries \
     ON CONFLICT (endpoint, seq) DO UPDATE SET state = excluded.state, \
     attempts = excluded.attempts, due_at_ms = excluded.due_at_ms, \
     died_at_ms = excluded.died_at_ms, sequence = max(sequence, excluded.sequence)";
+const ANY: &str = "SELECT EXISTS (SELECT 1 FROM deliveries WHERE endpoint = ?1)";
 const REMOVE: &str = "DELETE FROM deliveries WHERE endpoint = ?1 AND seq = ?2";
 const PROMOTE: &str = "UPDATE deliveries SET state = 'waiting', due_at_ms = ?3 \
     WHERE endpoint = ?1 AND seq = ?2";
@@ -126,11 +127,13 @@ pub(super) struct Deliveries<'a> {
     touched: Vec<i64>,
     /// Blocked deliveries without any lane: nothing holds them.
     free: Vec<i64>,
+    /// Whether there is any delivery on the list, once that was looked up.
+    any: Option<bool>,
 }
 
 impl<'a> Deliveries<'a> {
     pub(super) fn new(db: &'a Connection, counts: &'a mut LaneCounts, endpoint: i64) -> Self {
-        Deliveries { db, counts, endpoint, touched: Vec::new(), free: Vec::new() }
+        Deliveries { db, counts, endpoint, touched: Vec::new(), free: Vec::new(), any: None }
     }
 
     /// Gives a delivery this state, whatever it was before.
@@ -142,6 +145,7 @@ impl<'a> Deliveries<'a> {
         lanes: Lanes,
     ) -> rusqlite::Result<()> {
         let before = self.find(seq)?;
+        self.any = Some(true);
         // What is parked keeps the lanes it holds.
         let lanes = before.map_or(lanes, |(_, lanes)| lanes);
         let held = before.is_some_and(|(holds, _)| holds);
@@ -214,8 +218,11 @@ impl<'a> Deliveries<'a> {
         Ok(())
     }
 
-    /// Takes a delivery off the list; most were never on it.
+    /// Takes a delivery off the list; most were never on it, and most lists are empty.
     pub(super) fn remove(&mut self, seq: i64) -> rusqlite::Result<()> {
+        if !self.any()? {
+            return Ok(());
+        }
         let Some((held, lanes)) = self.find(seq)? else { return Ok(()) };
         self.db.prepare_cached(REMOVE)?.execute(params![self.endpoint, seq])?;
         if held {
@@ -257,6 +264,15 @@ impl<'a> Deliveries<'a> {
     /// When the first waiting delivery is due.
     pub(super) fn next_due_ms(&self) -> rusqlite::Result<Option<i64>> {
         self.db.prepare_cached(NEXT_DUE)?.query_row([self.endpoint], |row| row.get(0)).optional()
+    }
+
+    fn any(&mut self) -> rusqlite::Result<bool> {
+        if let Some(known) = self.any {
+            return Ok(known);
+        }
+        let any = self.db.prepare_cached(ANY)?.query_row([self.endpoint], |row| row.get(0))?;
+        self.any = Some(any);
+        Ok(any)
     }
 
     /// Whether it holds its lanes, and which they are; `None` if it is not on the list.
@@ -322,9 +338,18 @@ mod tests {
         let directory = tempfile::TempDir::new().unwrap();
         let db = file::open_writer(&directory.path().join("walhook.db")).unwrap();
         db.execute_batch("PRAGMA ignore_check_constraints = ON").unwrap();
-        for sql in
-            [PUT, FIND, REMOVE, PROMOTE, BLOCK, LANE_STATES, FIRST_OF_LANE, COUNT_LANE, NEXT_DUE]
-        {
+        for sql in [
+            PUT,
+            FIND,
+            ANY,
+            REMOVE,
+            PROMOTE,
+            BLOCK,
+            LANE_STATES,
+            FIRST_OF_LANE,
+            COUNT_LANE,
+            NEXT_DUE,
+        ] {
             let mut statement = db.prepare(sql).unwrap();
             for value in 1..4 {
                 for parameter in 1..=statement.parameter_count() {

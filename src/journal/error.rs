@@ -25,6 +25,7 @@ enum Kind {
     NewerSchema { path: PathBuf, found: i64, known: i64 },
     OlderSchema { path: PathBuf, found: i64, known: i64 },
     File { path: PathBuf, doing: &'static str, source: io::Error },
+    Unsynced { path: PathBuf, source: io::Error },
     Sqlite { path: PathBuf, doing: &'static str, source: rusqlite::Error },
     Damaged { path: PathBuf, what: String },
     UnknownEndpoint(i64),
@@ -60,6 +61,11 @@ impl JournalError {
 
     pub(super) fn file(path: &Path, doing: &'static str, source: io::Error) -> JournalError {
         JournalError::new(Kind::File { path: path.to_owned(), doing, source })
+    }
+
+    /// An fsync of the WAL failed.
+    pub(super) fn unsynced(path: &Path, source: io::Error) -> JournalError {
+        JournalError::new(Kind::Unsynced { path: path.to_owned(), source })
     }
 
     pub(super) fn sqlite(
@@ -114,7 +120,9 @@ impl JournalError {
     pub fn is_disk_full(&self) -> bool {
         match &*self.kind {
             Kind::Sqlite { source, .. } => source.sqlite_error_code() == Some(ErrorCode::DiskFull),
-            Kind::File { source, .. } => source.kind() == io::ErrorKind::StorageFull,
+            Kind::File { source, .. } | Kind::Unsynced { source, .. } => {
+                source.kind() == io::ErrorKind::StorageFull
+            }
             _ => false,
         }
     }
@@ -122,7 +130,11 @@ impl JournalError {
     /// Trying again later can help: no room, an I/O error, another program holding the file. Not
     /// after a failed fsync: what was lost then is not known, and a later success proves nothing.
     pub fn is_retryable(&self) -> bool {
-        let Kind::Sqlite { source, .. } = &*self.kind else { return self.is_disk_full() };
+        let source = match &*self.kind {
+            Kind::Sqlite { source, .. } => source,
+            Kind::Unsynced { .. } => return false,
+            _ => return self.is_disk_full(),
+        };
         let extended = source.sqlite_error().map(|error| error.extended_code);
         if matches!(extended, Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC)) {
             return false;
@@ -211,6 +223,12 @@ impl fmt::Display for JournalError {
                 f,
                 "cannot {doing} {}: {source}: check journal.path and the permissions of its \
                  directory",
+                path.display()
+            ),
+            Kind::Unsynced { path, source } => write!(
+                f,
+                "cannot sync the WAL of journal {}: {source}: check the volume it lies on, and start \
+                 walhook again",
                 path.display()
             ),
             Kind::Sqlite { path, doing, source } => {

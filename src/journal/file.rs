@@ -29,8 +29,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// An 8 KiB page holds a dozen ordinary events, and takes fewer and larger writes than 4 KiB.
 const PAGE_BYTES: i64 = 8192;
 
-/// The WAL is copied into the file each time it has grown by this many pages.
-const CHECKPOINT_PAGES: i64 = 2000;
+/// The WAL is copied into the file by the writer itself, each time it commits, when it is longer than
+/// that: only if nobody else could do it meanwhile.
+const CHECKPOINT_PAGES: i64 = 16_000;
 
 /// A WAL that had to grow beyond this is cut back to it.
 const WAL_BYTES_KEPT: i64 = 64 << 20;

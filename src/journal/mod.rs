@@ -2,10 +2,12 @@
 //!
 //! It is the only thing that must be durable: what it holds, Postgres may forget. One thread
 //! writes; it commits whatever has gathered in one transaction without waiting for the disk, which
-//! survives the death of the process at any moment, and a few times a second once more with an
-//! fsync, which makes all before it survive a power cut; only then does
-//! [`durable_lsn`](Journal::durable_lsn) move. The newest events stay in memory, in the [`Tail`];
-//! who is further behind reads [pages](Journal::page).
+//! survives the death of the process at any moment. A few times a second another thread syncs what
+//! was committed, which makes it survive a power cut; only then does
+//! [`durable_lsn`](Journal::durable_lsn) move. That thread also copies SQLite's WAL into the file, so
+//! that neither holds up who writes. The newest events stay in memory, in the [`Tail`];
+//! who is further behind reads [pages](Journal::page). Which of the events concern whom is known by
+//! their names, so that nobody looks at those of others: see [`Follower`].
 //!
 //! An endpoint is a cursor over the events. Only exceptions have a row of their own: deliveries that
 //! wait for their retry, are blocked behind such a one of the same lane, or are dead.
@@ -14,6 +16,7 @@
 
 mod append;
 mod deliveries;
+mod disk;
 mod emit;
 mod error;
 mod file;
@@ -26,6 +29,7 @@ mod pace;
 mod prune;
 mod queue;
 mod read;
+mod routing;
 mod settle;
 mod status;
 mod stored;
@@ -57,6 +61,8 @@ pub use model::{
 pub use orders::{
     Chosen, Order, OrderProgress, OrderResult, OrderStep, Point, Wish, give as give_order,
 };
+pub use read::Picked;
+pub use routing::{Course, Follower, Run};
 pub use status::{
     AttemptEntry, DeadDelivery, EndpointStatus, EventsStatus, JournalReader, JournalStatus,
 };
@@ -286,6 +292,35 @@ impl Journal {
         max_bytes: usize,
     ) -> Result<Arc<StoredBatch>, JournalError> {
         self.reads.run(move |db| db.page(after, max_events, max_bytes).map(Arc::new)).await
+    }
+
+    /// Like [`page`](Self::page), for those who all read the stream from about the same place: the
+    /// page may have been read for another one, may begin before `after`, and may hold events that
+    /// were pruned since.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub async fn shared_page(
+        &self,
+        after: Seq,
+        max_events: usize,
+        max_bytes: usize,
+    ) -> Result<Arc<StoredBatch>, JournalError> {
+        self.reads.shared_page(after, max_events, max_bytes).await
+    }
+
+    /// The events of these runs, which ascend, as far as they are there still: up to `max_events` of
+    /// them and `max_bytes` of bodies, but at least one if there is one. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub async fn pick(
+        &self,
+        runs: Vec<Run>,
+        max_events: usize,
+        max_bytes: usize,
+    ) -> Result<Picked, JournalError> {
+        self.reads.run(move |db| db.pick(&runs, max_events, max_bytes)).await
     }
 
     /// The events of these numbers, in the same order; those that were pruned are left out. Needs a

@@ -21,8 +21,13 @@ const DELETE_EVENTS: &str = "DELETE FROM events WHERE seq >= ?1 AND seq <= ?2";
 const DELETE_SEGMENTS: &str = "DELETE FROM segments WHERE first_seq < ?1 AND last_seq < ?1";
 // What a replay sends once more was delivered before: it is not lost when it goes, unless it was
 // still to be delivered.
-const ENDPOINTS: &str =
-    "SELECT endpoint, max(cursor, coalesce(replay_until, cursor)), name FROM endpoints";
+//
+// Only those are of interest that have not passed what goes, or have it among their deliveries.
+const ENDPOINTS: &str = "SELECT endpoint, max(cursor, coalesce(replay_until, cursor)), name \
+    FROM endpoints e WHERE max(cursor, coalesce(replay_until, cursor)) < ?1 \
+    OR EXISTS (SELECT 1 FROM deliveries d WHERE d.endpoint = e.endpoint AND d.seq <= ?1) \
+    OR EXISTS (SELECT 1 FROM replay_pending p WHERE p.endpoint = e.endpoint AND p.seq <= ?1)";
+const COUNT_ENDPOINTS: &str = "SELECT count(*) FROM endpoints";
 const NAMES: &str = "SELECT name FROM events WHERE seq >= ?1 AND seq <= ?2 ORDER BY seq";
 const PARKED: &str = "SELECT seq, state, lane_1, lane_2 FROM deliveries \
     WHERE endpoint = ?1 AND seq <= ?2 ORDER BY seq";
@@ -35,6 +40,10 @@ const STEP: Duration = Duration::from_millis(3);
 
 /// Events deleted before the clock is looked at again.
 const CHUNK_EVENTS: i64 = 32;
+
+/// The same for many endpoints, which are all looked at for each chunk.
+const LARGE_CHUNK_EVENTS: i64 = 256;
+const MANY_ENDPOINTS: i64 = 100;
 
 /// Events deleted because of the file's size before that is looked at again.
 const MOST_AT_ONCE: i64 = 2048;
@@ -96,8 +105,10 @@ pub(super) fn step(
     let mut pruned = Pruned::default();
     if let Some(target) = target {
         let first = written.first_seq;
+        let endpoints: i64 = db.prepare_cached(COUNT_ENDPOINTS)?.query_row((), |row| row.get(0))?;
+        let chunk = if endpoints > MANY_ENDPOINTS { LARGE_CHUNK_EVENTS } else { CHUNK_EVENTS };
         while written.first_seq <= target && started.elapsed() < STEP {
-            let last = target.min(written.first_seq + CHUNK_EVENTS - 1);
+            let last = target.min(written.first_seq + chunk - 1);
             let going = Going::new(written.first_seq, last);
             drop_deliveries(db, counts, filters, going, now_ms, &mut pruned)?;
             db.prepare_cached(DELETE_EVENTS)?.execute([written.first_seq, last])?;
@@ -157,7 +168,7 @@ fn drop_deliveries(
     pruned: &mut Pruned,
 ) -> rusqlite::Result<()> {
     let mut endpoints = db.prepare_cached(ENDPOINTS)?;
-    let mut rows = endpoints.query(())?;
+    let mut rows = endpoints.query([going.last])?;
     while let Some(row) = rows.next()? {
         let (endpoint, cursor): (i64, i64) = (row.get(0)?, row.get(1)?);
         let name = row.get_ref(2)?.as_str()?;

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::disk::Done;
 use super::emit::{Emission, QUEUED_REPORTS};
 use super::error::JournalError;
 use super::model::{Append, EndpointId, EndpointState, Settled, Settlement, SourceIdentity, Start};
@@ -51,6 +52,8 @@ struct Inner {
     reports: VecDeque<Emission>,
     /// How many found no room since the writer last looked.
     reports_lost: u64,
+    /// Jobs of the disk's thread that are over.
+    done: Vec<Done>,
     stopping: bool,
     closed: Option<JournalError>,
 }
@@ -62,6 +65,8 @@ pub(super) struct Work {
     pub(super) reports: VecDeque<Emission>,
     /// How many reports found no room.
     pub(super) reports_lost: u64,
+    /// What the disk's thread has done.
+    pub(super) done: Vec<Done>,
     /// To stop when nothing is left.
     pub(super) stopping: bool,
     /// Nothing to be written is left in the queue.
@@ -126,11 +131,17 @@ impl Queue {
         self.work.notify_one();
     }
 
+    /// The disk's thread has done a job.
+    pub(super) fn done(&self, done: Done) {
+        self.inner().done.push(done);
+        self.work.notify_one();
+    }
+
     /// Waits for work until `deadline`; with `want_events` appends and reports are such, too.
     pub(super) fn wait(&self, deadline: Instant, want_events: bool) {
         let mut inner = self.inner();
         loop {
-            let ready = !inner.commands.is_empty()
+            let ready = !(inner.commands.is_empty() && inner.done.is_empty())
                 || (want_events && !(inner.appends.is_empty() && inner.reports.is_empty()))
                 || inner.stopping;
             let left = deadline.saturating_duration_since(Instant::now());
@@ -141,10 +152,16 @@ impl Queue {
         }
     }
 
-    /// How many requests wait; no end of them when it is time to stop.
-    pub(super) fn requests(&self) -> usize {
+    /// How many events and outcomes wait to be written, about; no end of them when it is time to
+    /// stop.
+    pub(super) fn records(&self) -> usize {
         let inner = self.inner();
-        if inner.stopping { usize::MAX } else { inner.appends.len() + inner.commands.len() }
+        if inner.stopping {
+            return usize::MAX;
+        }
+        let appends: usize = inner.appends.iter().map(|append| append.events.len().max(1)).sum();
+        let commands: usize = inner.commands.iter().map(records).sum();
+        appends + commands
     }
 
     /// Takes all commands and, if wanted, all reports and appends of up to `max_events` events (one
@@ -163,6 +180,7 @@ impl Queue {
             appends.push(append);
         }
         let commands = inner.commands.drain(..).collect();
+        let done = std::mem::take(&mut inner.done);
         let (mut reports, mut reports_lost) = (VecDeque::new(), 0);
         if want_events {
             reports = std::mem::take(&mut inner.reports);
@@ -174,7 +192,7 @@ impl Queue {
         if !appends.is_empty() {
             self.room.notify_all();
         }
-        Work { appends, commands, reports, reports_lost, stopping, last }
+        Work { appends, commands, reports, reports_lost, done, stopping, last }
     }
 
     /// Asks the writer to stop when it has done what is queued.
@@ -204,6 +222,14 @@ impl Queue {
     fn inner(&self) -> MutexGuard<'_, Inner> {
         // Nothing in here can panic halfway, so a poisoned queue is as good as any.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How much a command has to be written down, about.
+fn records(command: &Command) -> usize {
+    match command {
+        Command::Settle(settlement, _) => settlement.outcomes.len().max(1),
+        _ => 1,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Reading events, beside the writer.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,11 +17,14 @@ use super::error::JournalError;
 use super::file;
 use super::model::{Due, DueDelivery, EndpointId, Seq};
 use super::orders::{self, Order, Wish};
+use super::routing::Run;
 use super::status::count;
 use super::stored::{StoredBatch, StoredEvent};
 
 const PAGE: &str = "SELECT seq, id, name, committed_at_us, lane_1, lane_2, body FROM events \
     WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+const RUN: &str = "SELECT seq, id, name, committed_at_us, lane_1, lane_2, body FROM events \
+    WHERE seq >= ?1 AND seq <= ?2 ORDER BY seq";
 const LOAD: &str = "SELECT seq, id, name, committed_at_us, lane_1, lane_2, body FROM events \
     WHERE seq = ?1";
 const WAITING: &str = "SELECT seq, due_at_ms, attempts, sequence FROM deliveries \
@@ -40,13 +43,27 @@ const CONNECTIONS: usize = 4;
 /// Event names kept for reuse; a stream of ever new ones starts over.
 const NAMES: usize = 1024;
 
+/// Pages kept for those who read the same ones a moment later, unless they are larger than that.
+const PAGES: usize = 4;
+const PAGE_BYTES: usize = 2 << 20;
+
 /// Bytes of bodies one call of `due` returns, about.
 const DUE_BYTES: usize = 4 << 20;
+
+/// See [`Journal::pick`](super::Journal::pick).
+#[derive(Debug, Default)]
+pub struct Picked {
+    /// Ascending, none of them empty.
+    pub batches: VecDeque<Arc<StoredBatch>>,
+    /// The runs were read up to there; what is not in the batches is not in the journal any more.
+    pub through: Seq,
+}
 
 /// A few read connections, used on tokio's blocking threads.
 pub(super) struct ReadPool {
     path: PathBuf,
     idle: Mutex<Vec<ReadConnection>>,
+    pages: Mutex<VecDeque<Arc<StoredBatch>>>,
     permits: Arc<Semaphore>,
 }
 
@@ -61,6 +78,7 @@ impl ReadPool {
         ReadPool {
             path: path.to_owned(),
             idle: Mutex::default(),
+            pages: Mutex::default(),
             permits: Arc::new(Semaphore::new(CONNECTIONS)),
         }
     }
@@ -84,6 +102,42 @@ impl ReadPool {
         });
         // Only a runtime that is shutting down, or a panic in the read, ends the task otherwise.
         task.await.unwrap_or_else(|_| Err(JournalError::closed()))
+    }
+
+    /// Like [`page`](ReadConnection::page), of which it may be a part, or one that was read for
+    /// somebody else: after a restart many endpoints read the same events.
+    pub(super) async fn shared_page(
+        self: &Arc<ReadPool>,
+        after: Seq,
+        max_events: usize,
+        max_bytes: usize,
+    ) -> Result<Arc<StoredBatch>, JournalError> {
+        if let Some(page) = self.known_page(after) {
+            return Ok(page);
+        }
+        let pool = Arc::clone(self);
+        self.run(move |db| {
+            // Others may have waited for this read, too.
+            if let Some(page) = pool.known_page(after) {
+                return Ok(page);
+            }
+            let page = Arc::new(db.page(after, max_events, max_bytes)?);
+            if !page.is_empty() && page.bytes() <= PAGE_BYTES {
+                let mut pages = pool.pages.lock().unwrap_or_else(PoisonError::into_inner);
+                pages.truncate(PAGES - 1);
+                pages.push_front(Arc::clone(&page));
+            }
+            Ok(page)
+        })
+        .await
+    }
+
+    fn known_page(&self, after: Seq) -> Option<Arc<StoredBatch>> {
+        let pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        let holds = |page: &&Arc<StoredBatch>| {
+            page.first_seq() <= Seq(after.0 + 1) && after < page.last_seq()
+        };
+        pages.iter().find(holds).cloned()
     }
 
     fn take(&self) -> Result<ReadConnection, JournalError> {
@@ -132,6 +186,51 @@ impl ReadConnection {
             })?;
         }
         Ok(StoredBatch::new(Seq(first_seq), events))
+    }
+
+    /// See [`Journal::pick`](super::Journal::pick).
+    pub(super) fn pick(
+        &mut self,
+        runs: &[Run],
+        max_events: usize,
+        max_bytes: usize,
+    ) -> rusqlite::Result<Picked> {
+        let mut picked = Picked::default();
+        let (mut count, mut bytes) = (0, 0);
+        let mut query = self.db.prepare_cached(RUN)?;
+        for run in runs {
+            let mut rows = query.query([run.first.0, run.last.0])?;
+            let (mut first_seq, mut events) = (run.first.0, EventBatch::default());
+            let mut full = false;
+            while let Some(row) = rows.next()? {
+                let seq: i64 = row.get(0)?;
+                let body = row.get_ref(6)?.as_blob()?;
+                full = count > 0 && (count >= max_events || bytes + body.len() > max_bytes);
+                if full {
+                    break;
+                }
+                if events.is_empty() {
+                    first_seq = seq;
+                }
+                count += 1;
+                bytes += body.len();
+                picked.through = Seq(seq);
+                let name = intern(&mut self.names, row.get_ref(2)?.as_str()?);
+                let id = EventId::from_bytes(row.get(1)?);
+                events.push(id, name, lanes_of(row, 4)?, row.get(3)?, |buffer| {
+                    buffer.extend_from_slice(body);
+                    Ok::<_, rusqlite::Error>(())
+                })?;
+            }
+            if !events.is_empty() {
+                picked.batches.push_back(Arc::new(StoredBatch::new(Seq(first_seq), events)));
+            }
+            if full {
+                break;
+            }
+            picked.through = run.last;
+        }
+        Ok(picked)
     }
 
     /// The event of this number, if it is still there.

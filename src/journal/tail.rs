@@ -5,7 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use super::model::Seq;
+use crate::event::EventFilter;
+
+use super::model::{EndpointId, Seq};
+use super::routing::{Follower, Routing};
 use super::stored::StoredBatch;
 
 /// Bytes of envelopes and their descriptions kept in memory.
@@ -16,6 +19,7 @@ const TAIL_BYTES: usize = 16 << 20;
 pub struct Tail {
     ring: Mutex<Ring>,
     last_seq: watch::Sender<Seq>,
+    routing: Arc<Routing>,
 }
 
 #[derive(Debug, Default)]
@@ -45,7 +49,8 @@ impl TailWatcher {
 
 impl Tail {
     pub(super) fn new(last_seq: Seq) -> Tail {
-        Tail { ring: Mutex::default(), last_seq: watch::Sender::new(last_seq) }
+        let routing = Arc::new(Routing::new(last_seq));
+        Tail { ring: Mutex::default(), last_seq: watch::Sender::new(last_seq), routing }
     }
 
     /// The number of the newest event in the journal, whether in memory or not.
@@ -63,6 +68,16 @@ impl Tail {
         watcher.changed().await
     }
 
+    /// Tells which of the events that follow `taken` an endpoint of this filter may want, whose
+    /// cursor stands there.
+    pub fn follow(&self, endpoint: EndpointId, filter: &EventFilter, taken: Seq) -> Follower {
+        self.routing.follow(endpoint, filter, taken)
+    }
+
+    pub(super) fn routing(&self) -> &Routing {
+        &self.routing
+    }
+
     /// The batch that holds the event after `after`, or `None` where that one is no longer, or not
     /// yet, in memory: [`last_seq`](Self::last_seq) tells which.
     pub fn get(&self, after: Seq) -> Option<Arc<StoredBatch>> {
@@ -75,15 +90,18 @@ impl Tail {
 
     /// Adds a committed batch; without telling the watchers yet.
     pub(super) fn push(&self, batch: StoredBatch) {
+        let batch = Arc::new(batch);
         let mut ring = self.ring();
         ring.bytes += cost(&batch);
-        ring.batches.push_back(Arc::new(batch));
+        ring.batches.push_back(Arc::clone(&batch));
         // The newest batch stays whatever its size, for those who wait for it.
         while ring.bytes > TAIL_BYTES && ring.batches.len() > 1 {
             if let Some(oldest) = ring.batches.pop_front() {
                 ring.bytes -= cost(&oldest);
             }
         }
+        drop(ring);
+        self.routing.route(&batch);
     }
 
     /// Tells the watchers.
@@ -93,6 +111,7 @@ impl Tail {
             *seen = last_seq.max(*seen);
             newer
         });
+        self.routing.wake();
     }
 
     fn ring(&self) -> MutexGuard<'_, Ring> {

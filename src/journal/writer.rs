@@ -1,6 +1,7 @@
 //! The one thread that writes: it takes whatever is queued, commits it together, and answers.
 
 mod commit;
+mod passing;
 mod upkeep;
 
 use std::collections::{HashMap, VecDeque};
@@ -13,9 +14,11 @@ use rusqlite::Connection;
 use tracing::warn;
 
 use crate::event::{EventFilter, Report};
+use crate::postgres::lsn::Lsn;
 
 use super::append::Written;
 use super::deliveries::LaneCounts;
+use super::disk::Disk;
 use super::emit::Emission;
 use super::error::JournalError;
 use super::file::Lock;
@@ -79,6 +82,8 @@ impl Shared {
 
 /// The state of the thread.
 pub(super) struct Writer {
+    /// Above `db`, whose closing is to be the last.
+    disk: Option<Disk>,
     db: Connection,
     options: JournalOptions,
     shared: Arc<Shared>,
@@ -92,13 +97,34 @@ pub(super) struct Writer {
     appended: u64,
     /// Callers to be answered when that many appends are durable.
     flushes_wanted: Vec<(u64, Reply<()>)>,
-    /// Since when something is committed that is not durable.
+    /// Since when something is committed that is not durable, nor being made so.
     dirty_since: Option<Instant>,
+    syncing: Option<Syncing>,
+    copying: Copying,
     retry: Option<Retry>,
     prune_at: Instant,
+    /// Whether cursors of endpoints that rest are behind, and when they were last moved on.
+    pass_wanted: bool,
+    passed_at: Instant,
     pace: Pace,
     losses: Losses,
     _lock: Lock,
+}
+
+/// What is being made durable.
+struct Syncing {
+    resume_lsn: Lsn,
+    /// Who waits for it.
+    replies: Vec<Reply<()>>,
+}
+
+/// How the WAL gets into the file.
+struct Copying {
+    /// Whether the disk's thread is at it.
+    running: bool,
+    /// Whether anything was committed since the WAL was last looked at.
+    grown: bool,
+    look_at: Instant,
 }
 
 #[derive(Clone, Copy)]
@@ -126,7 +152,9 @@ impl Writer {
         shared: Arc<Shared>,
         written: Written,
     ) -> Writer {
+        let copying = Copying { running: false, grown: true, look_at: Instant::now() };
         Writer {
+            disk: None,
             db,
             options,
             shared,
@@ -137,8 +165,12 @@ impl Writer {
             appended: 0,
             flushes_wanted: Vec::new(),
             dirty_since: None,
+            syncing: None,
+            copying,
             retry: None,
             prune_at: Instant::now(),
+            pass_wanted: false,
+            passed_at: Instant::now(),
             pace: Pace::new(Instant::now()),
             losses: Losses::default(),
             _lock: lock,
@@ -158,6 +190,7 @@ impl Writer {
     }
 
     fn work(&mut self) -> Result<(), JournalError> {
+        self.disk = Some(Disk::start(&self.shared)?);
         let mut said_all = false;
         loop {
             let want_events = !self.has_pending();
@@ -170,8 +203,13 @@ impl Writer {
                 let lost = work.reports_lost;
                 warn!(lost, "too many walhook.* events at once: some are not sent");
             }
+            for done in work.done {
+                self.disk_done(done)?;
+            }
             self.commit(work.commands)?;
+            self.pass_if_due()?;
             self.flush_if_wanted(work.stopping && work.last)?;
+            self.copy_wal_if_long()?;
             self.prune_if_due()?;
             self.pace.cycle_ended(Instant::now());
             if work.stopping && work.last && !self.has_pending() {
@@ -190,8 +228,10 @@ impl Writer {
     }
 
     fn wake_at(&self) -> Instant {
-        let mut at = self.prune_at;
-        if let Some(since) = self.dirty_since {
+        let mut at = self.pass_at().map_or(self.prune_at, |pass_at| pass_at.min(self.prune_at));
+        if let Some(since) = self.dirty_since
+            && self.syncing.is_none()
+        {
             at = at.min(since + self.options.durable_every);
         }
         if let Some(retry) = self.retry {
@@ -213,6 +253,7 @@ impl Writer {
         change: impl FnOnce(&mut Writer) -> Result<T, Failure>,
     ) -> Result<T, JournalError> {
         let before = self.written;
+        self.copying.grown = true;
         let result = self
             .execute("BEGIN IMMEDIATE")
             .map_err(Failure::Sqlite)

@@ -11,7 +11,6 @@ use crate::harness::{
 };
 
 under_both_captures!(
-    hazard_28_bytes_of_no_encoding_are_replaced_on_request,
     hazard_28_other_encodings_come_as_utf8,
     hazard_26_nobodys_settings_change_the_text_of_values
 );
@@ -129,9 +128,10 @@ async fn hazard_28_bytes_of_no_encoding_end_the_stream_with_a_way_on() {
     daemon.stop().await;
 }
 
-async fn hazard_28_bytes_of_no_encoding_are_replaced_on_request(capture: Capture) {
+#[tokio::test(flavor = "multi_thread")]
+async fn hazard_28_bytes_of_no_encoding_are_replaced_on_request() {
     let Fixture { cluster, database, receiver, workspace } =
-        Fixture::new(capture, "SQL_ASCII", "person", COLUMNS).await;
+        Fixture::new(Capture::Replication, "SQL_ASCII", "person", COLUMNS).await;
     let finished = workspace.run(&["check"]).await;
     let said = format!("{}{}", finished.stdout, finished.stderr);
     assert!(said.contains("SQL_ASCII") && said.contains("invalid_utf8"), "{said}");

@@ -16,6 +16,7 @@ mod harness;
 mod harness_itself;
 mod hazards;
 mod hostile;
+mod many_endpoints;
 mod origins;
 mod outage;
 mod outbox;

@@ -84,7 +84,7 @@ async fn setup_and_teardown_do_everything_once() {
     let plan = teardown::plan(&client, &options).await.unwrap();
     assert_eq!(plan.steps.len(), 3);
     assert!(plan.steps[0].sql.contains("pg_drop_replication_slot"), "{plan:?}");
-    assert!(plan.steps[2].sql.contains("DROP SCHEMA walhook"), "{plan:?}");
+    assert!(plan.steps[2].sql.contains("DROP SCHEMA IF EXISTS walhook"), "{plan:?}");
     assert_eq!(done(&tear_down(&database, &options).await.unwrap()), 3);
     assert_eq!(slot(&client, &options.slot).await.unwrap(), None);
     assert_eq!(publication(&client, &options.publication).await.unwrap(), None);

@@ -10,8 +10,7 @@ const UPDATED: &str = "person.updated";
 impl Bench {
     pub(super) async fn backlog(&mut self, runs: usize) -> Outcome {
         let receiver = Receiver::start().await?;
-        let slot = self.next_slot();
-        load::create_slot(&self.client, &slot).await?;
+        let slot = self.new_slot().await?;
         let url = receiver.url();
         let config = self.config(
             &slot,
@@ -51,7 +50,31 @@ impl Bench {
         for run in 0..runs {
             got = self.beside_backlog(&config, &receiver, got, run % 2 == 0).await?;
         }
-        load::drop_slot(&self.client, &slot).await
+        for run in 0..runs {
+            self.take_up(&slot, run).await?;
+        }
+        self.forget(&slot).await
+    }
+
+    /// From the start to the first delivery of an endpoint that has the backlog itself: of the dead
+    /// one, which is alive again, and of a new one that begins with the oldest event.
+    async fn take_up(&mut self, slot: &str, run: usize) -> Outcome {
+        let new = format!("new{run}");
+        let cases = [
+            ("start to the first delivery of a backlog of 1,000,000", "dead"),
+            ("  of a new endpoint that starts with the oldest of them", &*new),
+        ];
+        for (what, name) in cases {
+            let receiver = Receiver::start().await?;
+            let url = receiver.url();
+            let config = self.config(slot, &[Target { name, ..Target::new(&url, CREATED) }])?;
+            let started = Instant::now();
+            let daemon = Daemon::start(&config)?;
+            receiver.wait_for(1, PATIENCE).await?;
+            self.report.add(what, "s", "< 2", started.elapsed().as_secs_f64());
+            daemon.stop()?;
+        }
+        Ok(())
     }
 
     /// The same updates by a daemon that has nothing else to do, and by the one with the backlog.
@@ -64,8 +87,7 @@ impl Bench {
         alone_first: bool,
     ) -> Result<u64, Box<dyn Error>> {
         let rows = self.rows / 2;
-        let slot = self.next_slot();
-        load::create_slot(&self.client, &slot).await?;
+        let slot = self.new_slot().await?;
         load::single_updates(&self.client, rows).await?;
         let lone = Receiver::start().await?;
         let lone_config = self.config(&slot, &[Target::new(&lone.url(), UPDATED)])?;
@@ -85,7 +107,7 @@ impl Bench {
             daemon.stop()?;
         }
         let [beside, alone] = rates;
-        load::drop_slot(&self.client, &slot).await?;
+        self.forget(&slot).await?;
         let report = &mut self.report;
         report.add("  another endpoint alone", "events/s", "(the limit)", alone);
         report.add("  another endpoint beside the backlog", "events/s", "", beside);

@@ -5,14 +5,18 @@ use super::*;
 const GOOD: usize = 8;
 
 impl Bench {
+    pub(super) async fn neighbours(&mut self, runs: usize) -> Outcome {
+        for run in 0..runs {
+            self.neighbours_once(run).await?;
+        }
+        Ok(())
+    }
+
     /// Three daemons over the same rows: eight endpoints alone, with a dead one that refuses
     /// connections and a slow one, and with a dead one that takes connections and never answers.
-    pub(super) async fn neighbours(&mut self, run: usize) -> Outcome {
-        let rows = self.rows / 5;
-        let slots = [self.next_slot(), self.next_slot(), self.next_slot()];
-        for slot in &slots {
-            load::create_slot(&self.client, slot).await?;
-        }
+    async fn neighbours_once(&mut self, run: usize) -> Outcome {
+        let rows = self.rows / 10;
+        let slots = [self.new_slot().await?, self.new_slot().await?, self.new_slot().await?];
         load::single_rows(&self.client, rows).await?;
         let slow = Receiver::start_with(Manner::OneASecond).await?.url();
         let hanging = Receiver::start_with(Manner::Silent).await?.url();
@@ -73,7 +77,7 @@ impl Bench {
         let (took, cpu) = (started.elapsed(), daemon.cpu()?);
         // Killed: it would wait for the endpoint that hangs.
         drop(daemon);
-        load::drop_slot(&self.client, slot).await?;
+        self.forget(slot).await?;
         Ok((took, cpu))
     }
 }

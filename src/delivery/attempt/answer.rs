@@ -4,13 +4,14 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{Response, StatusCode};
+use hyper::StatusCode;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use serde::Deserialize;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use crate::event::EventId;
 
+use super::super::client::{Answer, Chunk};
 use super::super::steering::steering;
 use super::trouble::{cut, cut_to};
 use super::{HostAnswer, Outcome, Parcel, Sender, Verdict};
@@ -21,7 +22,8 @@ const RESPONSE_BYTES: usize = 4 * 1024;
 const LISTED_BYTES: usize = 64;
 /// Status line and headers, as kept of a failure.
 const HEAD_BYTES: usize = 4 * 1024;
-/// How long an accepted request's answer may take to end, so that its connection can be used again.
+/// How long an answer may take to end that says nothing of interest any more, so that its connection
+/// can be used again.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 /// The longest `Retry-After` that is believed.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
@@ -38,23 +40,24 @@ enum Wish {
 
 impl Sender {
     /// Reads what is wanted of an answer's body: of a failure its beginning, for the log; of a
-    /// success nothing, but where it is short it is read to its end, which frees the connection for
+    /// success nothing. But where it is short it is read to its end, which frees the connection for
     /// the next request. Of a batch's success it may be a list. Whatever goes wrong here, the status
     /// stands.
     pub(super) async fn receive(
         &self,
-        mut response: Response,
+        mut response: Answer,
         parcel: &Parcel,
         deadline: Instant,
     ) -> Outcome {
-        let status = response.status();
+        let status = response.status;
         let events = parcel.events.len();
-        let steering = steering(status, response.headers(), SystemTime::now());
-        let wish = wish(response.headers());
+        let steering = steering(status, &response.headers, SystemTime::now());
+        let wish = wish(&response.headers);
         let mut body = Vec::new();
         if !status.is_success() {
             read(&mut response, &mut body, RESPONSE_BYTES, deadline).await;
-            let (verdict, error) = classify(status, response.headers(), wish, events);
+            response.drain(deadline.min(Instant::now() + DRAIN_TIME)).await;
+            let (verdict, error) = classify(status, &response.headers, wish, events);
             let host = host_answer(status);
             let outcome = Outcome { verdict, steering, ..Outcome::unanswered(host, error, events) };
             return answered(outcome, &response, &body);
@@ -108,12 +111,12 @@ impl Sender {
 
     async fn read_success(
         &self,
-        response: &mut Response,
+        response: &mut Answer,
         body: &mut Vec<u8>,
         events: usize,
         deadline: Instant,
     ) -> End {
-        if response.content_length() == Some(0) {
+        if response.is_empty() {
             return End::Whole;
         }
         let drained = deadline.min(Instant::now() + DRAIN_TIME);
@@ -122,9 +125,10 @@ impl Sender {
         // Only a list of failures is worth waiting for.
         let may_list = match body.trim_ascii_start().first() {
             Some(first) => *first == b'{',
-            None => is_json(response.headers()),
+            None => is_json(&response.headers),
         };
         if !self.batches || end != End::More || !may_list {
+            response.drain(drained).await;
             return end;
         }
         read(response, body, bytes, deadline).await
@@ -188,10 +192,10 @@ enum End {
 }
 
 /// Reads until `into` holds that many bytes, or until then.
-async fn read(response: &mut Response, into: &mut Vec<u8>, bytes: usize, until: Instant) -> End {
+async fn read(response: &mut Answer, into: &mut Vec<u8>, bytes: usize, until: Instant) -> End {
     while into.len() < bytes {
-        match timeout_at(until, response.chunk()).await {
-            Ok(Ok(Some(chunk))) => {
+        match response.chunk(until).await {
+            Chunk::Data(chunk) => {
                 let room = bytes - into.len();
                 into.extend_from_slice(&chunk[..chunk.len().min(room)]);
                 if chunk.len() > room {
@@ -199,19 +203,19 @@ async fn read(response: &mut Response, into: &mut Vec<u8>, bytes: usize, until: 
                     return End::Broken;
                 }
             }
-            Ok(Ok(None)) => return End::Whole,
-            Ok(Err(_)) => return End::Broken,
-            Err(_) => return End::More,
+            Chunk::End => return End::Whole,
+            Chunk::Broken => return End::Broken,
+            Chunk::Late => return End::More,
         }
     }
     End::More
 }
 
 /// What is kept of the answer of a request that failed, at least in part.
-fn answered(outcome: Outcome, response: &Response, body: &[u8]) -> Outcome {
+fn answered(outcome: Outcome, response: &Answer, body: &[u8]) -> Outcome {
     let start = &body[..body.len().min(RESPONSE_BYTES)];
     Outcome {
-        status: Some(response.status().as_u16()),
+        status: Some(response.status.as_u16()),
         head: Some(head(response)),
         response: (!start.is_empty()).then(|| excerpt(start)),
         ..outcome
@@ -225,12 +229,12 @@ fn excerpt(start: &[u8]) -> Vec<u8> {
 }
 
 /// Status line and headers, a line each, at most [`HEAD_BYTES`] of them.
-fn head(response: &Response) -> String {
-    let status = response.status();
+fn head(response: &Answer) -> String {
+    let status = response.status;
     let reason = status.canonical_reason().unwrap_or_default();
-    let mut head = format!("{:?} {} {reason}", response.version(), status.as_u16());
+    let mut head = format!("{:?} {} {reason}", response.version, status.as_u16());
     head.truncate(head.trim_end().len());
-    for (name, value) in response.headers() {
+    for (name, value) in &response.headers {
         if head.len() >= HEAD_BYTES {
             break;
         }

@@ -7,11 +7,11 @@ use std::io::Write as _;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use reqwest::header::{
+use hyper::Method;
+use hyper::header::{
     CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderMap,
     HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
-use reqwest::{Method, Request};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
@@ -20,6 +20,7 @@ use url::{Position, Url};
 use crate::event::{Format, Rendered, Subject};
 use crate::journal::StoredEvent;
 
+use super::super::client::Outgoing;
 use super::super::signature::WEBHOOK_ID;
 use super::{Numbered, Parcel, Sender};
 
@@ -65,30 +66,33 @@ struct Content {
 
 impl Sender {
     /// The request for a parcel, or why there can be none, as the end of a sentence.
-    pub(super) async fn request(&self, parcel: &Parcel, at_ms: i64) -> Result<Request, String> {
+    pub(super) async fn request(&self, parcel: &Parcel, at_ms: i64) -> Result<Outgoing, String> {
         let content = self.content(&parcel.events)?;
-        let mut url = self.url.clone();
-        if let Some(path) = &content.path {
-            set_target(&mut url, path)?;
-        }
         let has_body = self.method != Method::GET;
         let mut body = content.body;
-        if !has_body {
-            add_members(&mut url, &body)?;
-            body = Bytes::new();
-        }
-        if content.path.is_some() || !has_body {
+        let url = if content.path.is_some() || !has_body {
+            let mut url = self.url.clone();
+            if let Some(path) = &content.path {
+                set_target(&mut url, path)?;
+            }
+            if !has_body {
+                add_members(&mut url, &body)?;
+                body = Bytes::new();
+            }
             check_length(&url)?;
-        }
+            Some(url)
+        } else {
+            None
+        };
         let compressed = self.compress && body.len() >= COMPRESS_FROM_BYTES;
         if compressed {
             body = compress(body)
                 .await
                 .map_err(|error| format!("it cannot be compressed: {error}"))?;
         }
-        let mut request = Request::new(self.method.clone(), url);
-        let headers = request.headers_mut();
-        headers.reserve(self.headers.len() + content.headers.len() + 5 + 2 * self.signers.len());
+        let own = self.headers.len() + content.headers.len() + 2 * self.signers.len();
+        // Besides them type and encoding, host, length, id, number and sequence.
+        let mut headers = HeaderMap::with_capacity(own + 7);
         if has_body {
             headers.insert(CONTENT_TYPE, content.media_type);
         }
@@ -102,11 +106,9 @@ impl Sender {
         if compressed {
             headers.insert(CONTENT_ENCODING, GZIP);
         }
-        self.identify(parcel, at_ms, &body, headers);
-        if has_body {
-            *request.body_mut() = Some(body.into());
-        }
-        Ok(request)
+        self.identify(parcel, at_ms, &body, &mut headers);
+        let body = has_body.then_some(body);
+        Ok(Outgoing { method: self.method.clone(), url, headers, body })
     }
 
     fn content(&self, events: &[Numbered]) -> Result<Content, String> {
@@ -140,13 +142,13 @@ impl Sender {
                 let mut id = Vec::with_capacity(36);
                 single.event.id.write_to(&mut id);
                 let sequence = (single.sequence > 0).then(|| HeaderValue::from(single.sequence));
-                (Bytes::from(id), &*single.event.name, sequence)
+                (id, &*single.event.name, sequence)
             }
             events => {
                 let ranges = ranges(events.iter().map(|numbered| numbered.sequence));
                 let sequence = HeaderValue::try_from(ranges).ok();
                 let sequence = sequence.filter(|value| !value.is_empty());
-                (Bytes::from(batch_id(events)), BATCH_NAME, sequence)
+                (batch_id(events).into_bytes(), BATCH_NAME, sequence)
             }
         };
         // An id is ASCII letters, digits and `_`: it is both text and a header value.
@@ -154,7 +156,7 @@ impl Sender {
         for signer in &self.signers {
             signer.sign_into(text, name, at_ms, body, headers);
         }
-        if let Ok(value) = HeaderValue::from_maybe_shared(id.clone()) {
+        if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(id)) {
             headers.insert(WEBHOOK_ID, value);
         }
         headers.insert(WEBHOOK_ATTEMPT, HeaderValue::from(parcel.number));

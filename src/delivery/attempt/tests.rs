@@ -11,9 +11,11 @@ use crate::event::Lanes;
 use crate::event::id::TransactionTag;
 
 mod batches;
+mod connections;
 mod network;
 mod requests;
 mod tls;
+mod unasked;
 
 fn event() -> StoredEvent {
     numbered(7).event

@@ -3,15 +3,32 @@
 use std::error::Error as StdError;
 use std::io;
 
+use super::super::client::Trouble;
 use super::super::guard::Unresolved;
 use super::HostAnswer;
 
+const CONNECT_LATE: &str = "could not connect within `connect_timeout`: is the host up, and does a \
+                            firewall let walhook through?";
 const LONGEST_ERROR_BYTES: usize = 400;
 
 /// What it says of the host, and why in a sentence, without the URL, which may hold a token.
-pub(super) fn describe(error: reqwest::Error) -> (HostAnswer, String) {
-    let error = error.without_url();
-    let mut cause: &(dyn StdError + 'static) = &error;
+pub(super) fn describe(trouble: &Trouble) -> (HostAnswer, String) {
+    let error: &(dyn StdError + 'static) = match trouble {
+        Trouble::Unresolved(error) => error,
+        Trouble::Connect(error) => error,
+        Trouble::Http(error) => error,
+        Trouble::Proxied(error) => error,
+        Trouble::ConnectLate => return (HostAnswer::Failing, CONNECT_LATE.to_owned()),
+        // Whoever set the deadline or made the request can say more of these.
+        Trouble::Late => return (HostAnswer::Failing, "no answer came in time".to_owned()),
+        Trouble::Request(why) => return (HostAnswer::None, cut(why.clone())),
+    };
+    let is_connect = match trouble {
+        Trouble::Connect(_) => true,
+        Trouble::Proxied(error) => error.is_connect(),
+        _ => false,
+    };
+    let mut cause = error;
     let (mut from_http, mut from_tls) = (None, None);
     loop {
         if let Some(unresolved) = cause.downcast_ref::<Unresolved>() {
@@ -30,11 +47,9 @@ pub(super) fn describe(error: reqwest::Error) -> (HostAnswer, String) {
     }
     let what = if let Some(remedy) = from_tls.and_then(tls_remedy) {
         return (HostAnswer::Failing, cut(format!("the TLS handshake failed: {cause}; {remedy}")));
-    } else if error.is_connect() && error.is_timeout() {
-        "could not connect within `connect_timeout`: is the host up, and does a firewall let \
-         walhook through?"
-            .to_owned()
-    } else if error.is_connect() {
+    } else if is_connect && matches!(trouble, Trouble::Proxied(error) if error.is_timeout()) {
+        CONNECT_LATE.to_owned()
+    } else if is_connect {
         format!("could not connect: {cause}")
     } else if from_http.is_some_and(hyper::Error::is_parse) {
         format!("the answer is not HTTP: {cause}")

@@ -6,18 +6,19 @@ use super::*;
 const DUE_EVENTS: usize = 1_024;
 
 impl Dispatcher {
-    pub(super) fn fetch_page(&mut self) -> Reply<Arc<StoredBatch>> {
-        let (journal, after) = (self.journal.clone(), self.window.taken());
-        Box::pin(async move { journal.page(after, intake::PAGE_EVENTS, intake::PAGE_BYTES).await })
+    pub(super) fn fetch_page(&mut self) -> Reply<Page> {
+        Box::pin(self.intake.read(self.journal.clone(), self.window.taken()))
     }
 
     pub(super) fn found_page(
         &mut self,
-        found: Result<Arc<StoredBatch>, JournalError>,
+        found: Result<Page, JournalError>,
     ) -> Result<(), DeliveryError> {
         match found {
-            Ok(batch) => {
-                self.intake.found(batch);
+            Ok(page) => {
+                if let Some(gone) = self.intake.found(page) {
+                    self.window.lose(gone);
+                }
                 Ok(())
             }
             Err(error) => self.pause(error, "read events"),

@@ -4,6 +4,8 @@ use super::*;
 
 use crate::journal::{DueDelivery, Listed};
 
+use intake::Found;
+
 /// How long a parcel may wait for a page of events to be read, even if it is not to wait at all.
 const READING: Duration = Duration::from_millis(20);
 
@@ -154,15 +156,30 @@ impl Dispatcher {
             if self.takes_no_more() {
                 return Pulled::Enough;
             }
-            let Some((batch, seq, at)) = self.intake.next(self.journal.tail(), self.window.taken())
-            else {
+            let Some(found) = self.intake.next(self.journal.tail(), self.window.taken()) else {
                 return if self.intake.wants_page() { Pulled::Later } else { Pulled::Nothing };
             };
+            let (batch, seq, at, named) = match found {
+                Found::Event { batch, seq, at, named } => (batch, seq, at, named),
+                Found::Nothing(through) => {
+                    self.window.pass(through);
+                    continue;
+                }
+                Found::Lost(run) => {
+                    self.window.pass(Seq(run.first.0 - 1));
+                    self.window.lose(run.last);
+                    continue;
+                }
+            };
+            if named {
+                self.window.pass(Seq(seq.0 - 1));
+            }
             left = left.saturating_sub(if self.wanted.is_costly() { COSTLY } else { 1 });
             let events = batch.events();
             let pending = self.wanted.pending(seq);
             let wanted = (events.events().get(at)).is_some_and(|event| match pending {
                 Some(_) => self.wanted.name(&event.name),
+                None if named => self.wanted.named(seq, event, events.body(event), now),
                 None => self.wanted.event(seq, event, events.body(event), now),
             });
             match wanted.then(|| batch.get(seq)).flatten() {

@@ -18,15 +18,19 @@ impl Dispatcher {
             return told != Stop::Run
                 || self.window.in_flight() == 0
                 || self.window.waits_behind() > 0
-                || self.window.unsettled()
-                    >= (self.slots * self.window.limits().events).div_ceil(2)
+                || self.window.unsettled() >= self.settles_at()
                 || self.gathering_since.is_none_or(|since| now >= since + LINGER);
         }
         if told != Stop::Run && !self.attempts.is_empty() {
             return true;
         }
-        self.window.cursor() > self.saved_cursor
-            && (told != Stop::Run || now >= self.saved_at + SAVE_CURSOR_EVERY)
+        self.is_behind() && (told != Stop::Run || now >= self.saved_at + SAVE_CURSOR_EVERY)
+    }
+
+    /// How many outcomes are enough for a settlement: three quarters of what may be on its way, so
+    /// that as much can go out as long as it is being written down.
+    fn settles_at(&self) -> usize {
+        (self.slots * self.window.limits().events * 3).div_ceil(4)
     }
 
     /// Writes down what is known; a settlement that failed is sent again first.
@@ -81,7 +85,9 @@ impl Dispatcher {
         if self.disabling {
             self.disable = None;
         }
-        self.saved_cursor = settlement.cursor;
+        self.saved_cursor = self.saved_cursor.max(settlement.cursor);
+        self.saved_sequence = settlement.sequence;
+        self.saved_in_flight = !settlement.in_flight.is_empty();
         self.saved_at = Instant::now();
         self.window.committed(&settled.freed_lanes, settled.next_due_ms.is_some());
         let outcomes = &settlement.outcomes;
@@ -94,6 +100,33 @@ impl Dispatcher {
         let seqs = outcomes.iter().map(|outcome| outcome.seq).chain(tried.map(|park| park.seq));
         self.retries.committed(seqs, dues_ms, &settled, self.now_ms());
         Ok(())
+    }
+
+    /// Whether the cursor should be saved, now or in a while, if nothing else is to be written down.
+    pub(super) fn is_behind(&self) -> bool {
+        self.window.cursor() > self.saved_cursor && !self.intake.is_resting()
+    }
+
+    /// Whether all that was taken is done with and written down. Then the cursor is the only thing
+    /// about the stream that can change without an event for the endpoint, and the journal moves it
+    /// on by itself, with those of all others that rest.
+    pub(super) fn may_rest(&self) -> bool {
+        self.intake.is_idle()
+            && !self.intake.is_resting()
+            && self.settlement.is_none()
+            && self.window.is_empty()
+            && self.window.counted() == self.saved_sequence
+            && !self.saved_in_flight
+            && self.saved_cursor >= self.replay_until
+    }
+
+    /// Takes nothing from the stream any more; the cursor is this dispatcher's business again.
+    pub(super) fn leave_stream(&mut self) {
+        let Some((through, saved)) = self.intake.leave() else { return };
+        self.saved_cursor = self.saved_cursor.max(saved);
+        if let Some(through) = through {
+            self.window.pass(through);
+        }
     }
 
     /// Whether everything sent is written down, and how far the stream was taken.

@@ -32,14 +32,16 @@ impl Dispatcher {
     ) -> Result<Dispatcher, DeliveryError> {
         let named = |error: JournalError| DeliveryError::journal(error).of(&options.name);
         let state = journal.register_endpoint(&options.name, options.start).await.map_err(named)?;
-        // Before anything is read: what comes later wakes the loop.
-        let watcher = journal.tail().watch();
         let listed: Vec<Seq> = state.in_flight.iter().map(|listed| listed.seq).collect();
         let in_flight = journal.load(&listed).await.map_err(named)?;
         let name: Arc<str> = Arc::from(options.name.as_str());
         let slots = match options.ordering {
             Ordering::Strict => 1,
             Ordering::Record | Ordering::None => options.concurrency.max(1),
+        };
+        let intake = match &state.disabled {
+            None => Intake::new(journal.tail(), state.endpoint, &options.filter, state.cursor),
+            Some(_) => Intake::default(),
         };
         let mut wanted = Wanted::new(&name, options.filter, options.when);
         if let Some(replay) = &state.replay {
@@ -69,8 +71,7 @@ impl Dispatcher {
             retry_is_next: true,
             health,
             deaths: Seldom::new(DEATHS_TO_NAME),
-            intake: Intake::default(),
-            watcher,
+            intake,
             rng: StdRng::from_os_rng(),
             flying: 0,
             flying_bytes: 0,
@@ -80,6 +81,9 @@ impl Dispatcher {
             gathering_since: None,
             settlement: None,
             saved_cursor: state.cursor,
+            saved_sequence: state.sequence,
+            saved_in_flight: !state.in_flight.is_empty(),
+            replay_until: state.replay.as_ref().map_or(Seq(0), |replay| replay.until),
             saved_at: Instant::now(),
             looked_at: Instant::now(),
             disabled: state.disabled.is_some(),

@@ -24,6 +24,7 @@ use crate::postgres::lsn::Lsn;
 
 mod fates;
 mod health;
+mod quiet;
 mod replays;
 mod steered;
 

@@ -78,8 +78,12 @@ impl Wanted {
 
     /// Whether an event of the stream is wanted.
     pub(super) fn event(&mut self, seq: Seq, event: &Event, body: &[u8], now: Instant) -> bool {
-        self.filter.matches(&event.name)
-            && self.replayed(seq, &event.name)
+        self.filter.matches(&event.name) && self.named(seq, event, body, now)
+    }
+
+    /// Whether an event of the stream is wanted, whose name is.
+    pub(super) fn named(&mut self, seq: Seq, event: &Event, body: &[u8], now: Instant) -> bool {
+        self.replayed(seq, &event.name)
             && match &self.condition {
                 None => true,
                 Some(condition) => {

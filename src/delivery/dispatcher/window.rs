@@ -284,6 +284,28 @@ impl<T> Window<T> {
         self.taken = self.taken.max(seq);
     }
 
+    /// No event up to this one is wanted, of those that were not taken.
+    pub(super) fn pass(&mut self, through: Seq) {
+        self.taken = self.taken.max(through);
+    }
+
+    /// Retention took all events up to this one that were not taken: they count as wanted.
+    pub(super) fn lose(&mut self, through: Seq) {
+        let lost = through.0.saturating_sub(self.taken.max(self.replay_until).0);
+        self.counted += u64::try_from(lost).unwrap_or_default();
+        self.taken = self.taken.max(through);
+    }
+
+    /// Whether nothing that was taken is left to be sent or written down.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.exits.is_empty() && self.settling == 0
+    }
+
+    /// How many of the events taken were wanted.
+    pub(super) fn counted(&self) -> u64 {
+        self.counted
+    }
+
     /// The last event taken from the stream.
     pub(super) fn taken(&self) -> Seq {
         self.taken

@@ -5,6 +5,7 @@ mod flow;
 mod model;
 mod orders;
 mod outbox;
+mod passing;
 mod refusal;
 mod replays;
 mod reports;

@@ -159,3 +159,24 @@ fn stopping_with_a_full_disk_says_so_and_ends() {
     assert_eq!(journal.checkpoint(), Some(checkpoint_at(10)));
     assert_eq!(journal.tail().last_seq(), Seq(10));
 }
+
+#[test]
+fn what_is_durable_is_noted_later_if_it_cannot_be_at_once() {
+    let fixture = Fixture::new();
+    let (journal, writer) = fixture.open();
+    append_durably(&journal, 1, 10);
+    let gate = "CREATE TABLE gate (opened); CREATE TABLE filler (bytes); \
+        CREATE TRIGGER full AFTER UPDATE OF durable_lsn ON journal \
+        WHEN NOT EXISTS (SELECT 1 FROM gate) \
+        BEGIN INSERT INTO filler VALUES (zeroblob(1000000)); END; \
+        PRAGMA max_page_count = 1";
+    execute(&journal, gate).unwrap();
+    eventually("the trouble is told", || journal.trouble().is_some());
+    // Nothing else is written meanwhile, nor afterwards.
+    let other = rusqlite::Connection::open(fixture.path()).unwrap();
+    other.busy_timeout(PATIENCE).unwrap();
+    other.execute_batch("INSERT INTO gate VALUES (1)").unwrap();
+    drop(other);
+    eventually("it is over", || journal.trouble().is_none());
+    writer.stop().unwrap();
+}

@@ -128,6 +128,7 @@ impl Writer {
         let recovered = known.trouble.take().is_some();
         drop(known);
         self.shared.tail.publish(Seq(self.written.last_seq));
+        self.pass_soon();
         self.retry = None;
         if recovered {
             info!("the journal can be written again");

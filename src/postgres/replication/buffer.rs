@@ -20,6 +20,8 @@ pub(super) struct ReceiveBuffer {
     filled: Range<usize>,
     /// Reads since a frame last needed more than the usual size.
     reads_since_large: u32,
+    /// What the last read brought.
+    last_read_bytes: usize,
 }
 
 /// A whole message in the buffer.
@@ -36,7 +38,12 @@ pub(super) struct BadLength(pub(super) i32);
 
 impl ReceiveBuffer {
     pub(super) fn new() -> ReceiveBuffer {
-        ReceiveBuffer { bytes: vec![0; USUAL_BYTES], filled: 0..0, reads_since_large: 0 }
+        ReceiveBuffer {
+            bytes: vec![0; USUAL_BYTES],
+            filled: 0..0,
+            reads_since_large: 0,
+            last_read_bytes: 0,
+        }
     }
 
     pub(super) fn bytes(&self, range: Range<usize>) -> &[u8] {
@@ -92,7 +99,13 @@ impl ReceiveBuffer {
         let received = read(room)?;
         debug_assert!(received <= room.len());
         self.filled.end += received;
+        self.last_read_bytes = received;
         Ok(received)
+    }
+
+    /// How many bytes the last read brought.
+    pub(super) fn last_read_bytes(&self) -> usize {
+        self.last_read_bytes
     }
 
     fn make_room(&mut self) {

@@ -122,6 +122,11 @@ impl ReplicationStream {
         self.wire.buffer().has_frame()
     }
 
+    /// How many bytes came with the last read from the socket.
+    pub fn last_read_bytes(&self) -> usize {
+        self.wire.buffer().last_read_bytes()
+    }
+
     /// Tells the server how far we are. It has to hear from us every now and then
     /// (`wal_sender_timeout`), whether or not anything comes in.
     pub fn send_status(&mut self, status: StatusUpdate) -> Result<(), PgError> {

@@ -6,6 +6,21 @@ use crate::source::{Facts, Finding, SourceOptions};
 
 const SERVER: &str = "server";
 
+/// Whether values may hold bytes that no encoding explains.
+pub(in crate::source) fn encoding(facts: &Facts) -> Option<Finding> {
+    let server = &facts.server;
+    let sentence = format!(
+        "the encoding of {} is SQL_ASCII, so a value that is not valid UTF-8 ends the stream",
+        shown(&server.database)
+    );
+    (server.encoding == "SQL_ASCII").then(|| {
+        Finding::warning(SERVER, sentence).fix(
+            "invalid_utf8 = \"replace\" in [source], to have U+FFFD in the place of what is not UTF-8; \
+             or move the data to a database with ENCODING 'UTF8' (pg_dump, then restore)",
+        )
+    })
+}
+
 pub(in crate::source) fn server(facts: &Facts, options: &SourceOptions) -> Vec<Finding> {
     let server = &facts.server;
     let mut findings = vec![wal_level(facts)];
@@ -14,17 +29,7 @@ pub(in crate::source) fn server(facts: &Facts, options: &SourceOptions) -> Vec<F
     findings.extend(senders_left(facts));
     findings.extend(failover(facts, options));
     findings.extend(failover_settings(facts, options));
-    if server.encoding == "SQL_ASCII" {
-        let sentence = format!(
-            "the encoding of {} is SQL_ASCII, so a value that is not valid UTF-8 ends the stream",
-            shown(&server.database)
-        );
-        findings.push(Finding::warning(SERVER, sentence).fix(
-            "invalid_utf8 = \"replace\" in [source], to have U+FFFD in the place of what is \
-                     not UTF-8; or move the data to a database with ENCODING 'UTF8' (pg_dump, then \
-                     restore)",
-        ));
-    }
+    findings.extend(encoding(facts));
     findings.push(match server.max_slot_wal_keep_size_bytes {
         Some(limit) => Finding::ok(
             SERVER,

@@ -7,7 +7,7 @@ use crate::postgres::catalog::{Persistence, TableInfo, TableKind};
 use crate::postgres::sql::{quote_ident, quote_table};
 use crate::source::advice::{list, shown, shown_table};
 use crate::source::check::tables::{NAMES_SHOWN, subject, unknown, unpublishable};
-use crate::source::check::{patterns, rows};
+use crate::source::check::{patterns, rows, server};
 use crate::source::target::{matched, targets};
 use crate::source::{Facts, Finding, Severity, SourceOptions};
 
@@ -33,6 +33,7 @@ pub(in crate::source) fn check(
         "server",
         format!("PostgreSQL {}; capture by triggers takes no wal_level", server.version),
     )];
+    findings.extend(server::encoding(facts));
     findings.extend(before_setup(facts, outbox, options));
     findings.extend(what_is_there(facts, outbox, options));
     findings

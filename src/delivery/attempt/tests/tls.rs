@@ -141,6 +141,91 @@ async fn one_connection_of_http2_carries_all_requests() {
 }
 
 #[tokio::test]
+async fn requests_at_once_wait_for_one_connection_of_http2() {
+    let authority = Authority::new();
+    let receiver = Receiver::start_tls(authority.server(None, true), |_| answer(200)).await;
+    let mut options = EndpointOptions { tls: authority.trusted(), ..options(receiver.url()) };
+    let host = HeaderValue::from_str(&format!("localhost:{}", options.url.port().unwrap()));
+    options.headers = vec![(HeaderName::from_static("host"), host.unwrap())];
+    let sender = Arc::new(Sender::new(&options).unwrap());
+    let mut attempts = tokio::task::JoinSet::new();
+    for number in 1..=8 {
+        let sender = Arc::clone(&sender);
+        attempts.spawn(async move { sender.attempt(&parcel(number)).await.verdict });
+    }
+    while let Some(verdict) = attempts.join_next().await {
+        assert_eq!(verdict.unwrap(), Verdict::Succeeded);
+    }
+    assert_eq!((receiver.connections(), receiver.count()), (1, 8));
+    let received = &receiver.received()[0];
+    assert!(received.target.starts_with("https://localhost:"), "{}", received.target);
+    assert_eq!(received.header("host"), "", "`:authority` says it");
+}
+
+/// Without HTTP/2 each needs one of its own, and none waits for another's.
+#[tokio::test]
+async fn requests_at_once_each_get_a_connection_of_http1() {
+    let authority = Authority::new();
+    let receiver = Receiver::start_tls(authority.server(None, false), |_| answer(200)).await;
+    let options = EndpointOptions { tls: authority.trusted(), ..options(receiver.url()) };
+    let sender = Arc::new(Sender::new(&options).unwrap());
+    receiver.open(false);
+    let mut attempts = tokio::task::JoinSet::new();
+    for number in 1..=8 {
+        let sender = Arc::clone(&sender);
+        attempts.spawn(async move { sender.attempt(&parcel(number)).await.verdict });
+    }
+    let started = Instant::now();
+    while receiver.count() < 8 {
+        assert!(started.elapsed() < LONG, "they do not all arrive");
+        tokio::task::yield_now().await;
+    }
+    receiver.open(true);
+    while let Some(verdict) = attempts.join_next().await {
+        assert_eq!(verdict.unwrap(), Verdict::Succeeded);
+    }
+    assert_eq!(receiver.connections(), 8);
+}
+
+#[tokio::test]
+async fn a_connection_of_http2_that_is_lost_is_replaced() {
+    let authority = Authority::new();
+    let mut urls = Vec::new();
+    let mut receivers = Vec::new();
+    for _ in 0..2 {
+        let receiver = Receiver::start_tls(authority.server(None, true), |_| answer(200)).await;
+        urls.push(receiver.url());
+        receivers.push(receiver);
+    }
+    // What stands between cuts the first connection, and leads to the second receiver then.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut options = EndpointOptions { tls: authority.trusted(), ..options(urls[0].clone()) };
+    options.url.set_port(Some(listener.local_addr().unwrap().port())).unwrap();
+    let (cut, is_cut) = tokio::sync::oneshot::channel::<()>();
+    let (done, is_done) = tokio::sync::oneshot::channel::<()>();
+    let ports: Vec<u16> = urls.iter().map(|url| url.port().unwrap()).collect();
+    let between = tokio::spawn(async move {
+        let pass = async |port: u16| {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut onward = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            let _ = tokio::io::copy_bidirectional(&mut stream, &mut onward).await;
+        };
+        tokio::select! { () = pass(ports[0]) => {}, _ = is_cut => {} }
+        done.send(()).unwrap();
+        pass(ports[1]).await;
+    });
+    let sender = Sender::new(&options).unwrap();
+    assert_eq!(sender.attempt(&parcel(1)).await.verdict, Verdict::Succeeded);
+    cut.send(()).unwrap();
+    is_done.await.unwrap();
+    super::connections::network_is_seen().await;
+    let attempt = sender.attempt(&parcel(2)).await;
+    assert_eq!(attempt.verdict, Verdict::Succeeded, "{}", error(&attempt));
+    assert_eq!((receivers[0].count(), receivers[1].count()), (1, 1));
+    between.abort();
+}
+
+#[tokio::test]
 async fn over_http2_too_only_the_beginning_of_an_answer_is_read() {
     let authority = Authority::new();
     let receiver = Receiver::start_tls(authority.server(None, true), |received| {
