@@ -1,4 +1,4 @@
-//! Keeps the publication fit for the configuration while the daemon runs, and says what somebody
+//! Keeps the publication, or the outbox's triggers, fit for the configuration while the daemon runs, and says what somebody
 //! else did to it. It has connections of its own and never holds up the stream: whatever fails
 //! here is said and tried again.
 
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-use crate::capture::Progress as CaptureProgress;
+use crate::capture::{CaptureKind, Progress as CaptureProgress};
 use crate::config::{Config, SourceConfig};
 use crate::postgres::Client;
 use crate::postgres::connection::connect;
@@ -112,7 +112,7 @@ impl Watcher {
             if let Err(error) = self.session(lag).await {
                 // Capture says itself that it waits for the server.
                 if error.is_retryable() {
-                    debug!("the publication cannot be looked at now: {error}");
+                    debug!("the {} cannot be looked at now: {error}", self.what());
                 } else {
                     self.say_failure(&error);
                 }
@@ -162,7 +162,7 @@ impl Watcher {
         let mut look = self.watch.look(client, &options, self.align).await?;
         let took = begun.elapsed();
         if !look.steps.is_empty() && !self.may_change() {
-            debug!("a change of the publication is put off");
+            debug!("a change of the {} is put off", self.what());
         } else if !look.steps.is_empty() {
             let changed = self.change(client, std::mem::take(&mut look.steps), &look.new).await;
             if let Err(error) = changed {
@@ -193,10 +193,11 @@ impl Watcher {
         new: &[TableName],
     ) -> Result<(), SourceError> {
         let second = connect(&self.source.connection).await?;
+        let what = self.what();
         let mut report = |progress| match progress {
             Progress::Done(step) => info!(sql = step.sql, "done: {}", step.reason),
             Progress::Present(_) | Progress::Note(_) => {}
-            Progress::Waiting(whom) => warn!("the publication is not changed yet: {whom}"),
+            Progress::Waiting(whom) => warn!("the {what} is not changed yet: {whom}"),
         };
         carry_out(client, &second, steps, WAIT, &mut report).await?;
         for (schema, name) in new {
@@ -208,17 +209,24 @@ impl Watcher {
         Ok(())
     }
 
+    /// What is looked after.
+    fn what(&self) -> &'static str {
+        match self.source.capture {
+            CaptureKind::Replication => "publication",
+            CaptureKind::Outbox => "set of triggers",
+        }
+    }
+
     fn say_failure(&mut self, error: &SourceError) {
         let problem = error.to_string();
         if self.failed.as_ref() != Some(&problem) {
-            warn!("the publication could not be looked after, trying on: {problem}");
+            warn!("the {} could not be looked after, trying on: {problem}", self.what());
             self.failed = Some(problem);
         }
     }
 
     /// Says what is new since the last look, and what is healed.
     fn say(&mut self, options: &SourceOptions, look: Look) {
-        let publication = &options.publication;
         for ((schema, name), after) in look.gone {
             match after {
                 Some((to_schema, to)) if to_schema != schema || to != name => warn!(
@@ -227,7 +235,13 @@ impl Watcher {
                 ),
                 Some(_) => warn!("the table {schema:?}.{name:?} is not followed any more"),
                 None => {
-                    warn!("the table {schema:?}.{name:?} was dropped (publication {publication:?})")
+                    let publication = &options.publication;
+                    match options.outbox {
+                        None => warn!(
+                            "the table {schema:?}.{name:?} was dropped (publication {publication:?})"
+                        ),
+                        Some(_) => warn!("the table {schema:?}.{name:?} was dropped"),
+                    }
                 }
             }
         }

@@ -8,7 +8,9 @@ use super::wish::{
 use crate::postgres::sql::{quote_ident, quote_table};
 use crate::source::advice::{list, shown, shown_table};
 use crate::source::target::{Target, targets};
-use crate::source::{Facts, Finding, OutboxPolicy, OutboxSpec, Plan, SourceOptions, Step};
+use crate::source::{
+    Facts, Finding, OutboxPolicy, OutboxSpec, Plan, Severity, SourceOptions, Step,
+};
 
 const NAMES_SHOWN: usize = 5;
 
@@ -48,8 +50,8 @@ pub(in crate::source) fn setup(
 ) -> Plan {
     let mut plan = Plan::default();
     let findings = check::before_setup(facts, outbox, options);
-    let (blocked, notes) = findings.into_iter().partition(Finding::is_error);
-    (plan.blocked, plan.notes) = (blocked, notes);
+    let worth_saying = findings.into_iter().filter(|finding| finding.severity > Severity::Ok);
+    (plan.blocked, plan.notes) = worth_saying.partition(Finding::is_error);
     plan.steps = steps(facts, outbox, options, &|_| true);
     if outbox.outbox.is_some() {
         plan.present.push("the outbox walhook.outbox exists".to_owned());
