@@ -29,6 +29,9 @@ const ASK_EVERY: Duration = Duration::from_secs(10);
 /// waits for its readers to confirm everything, however long that takes, but lets go of one that
 /// has left.
 const LONGEST_STALL: Duration = Duration::from_secs(15);
+/// How many rows the server is asked about, one after the other, before it is told again that
+/// somebody reads: a busy machine may take milliseconds for each.
+const MOST_QUESTIONS: u64 = 64;
 /// How long a stop waits for the last changes to become durable.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
@@ -144,9 +147,14 @@ impl<'a, S: ChangeSink> Session<'a, S> {
                 let bytes = if got { self.stream.last_read_bytes() } else { 0 };
                 gather.read(waited_since.elapsed(), bytes);
             } else {
-                // At most a buffer full, without a look at the clock for each message.
+                // At most a buffer full, without a look at the clock for each message; of those
+                // that the server is asked about, only as many as take no time to speak of.
                 let now = Instant::now();
-                while self.stream.has_buffered() && !self.sink.is_full() {
+                let asked_before = self.sieve.questions();
+                while self.stream.has_buffered()
+                    && !self.sink.is_full()
+                    && self.sieve.questions() - asked_before < MOST_QUESTIONS
+                {
                     self.read_one(now)?;
                 }
             }

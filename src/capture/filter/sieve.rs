@@ -68,6 +68,11 @@ impl<'a> Sieve<'a> {
         }
     }
 
+    /// How many rows the server was asked about.
+    pub(in crate::capture) fn questions(&self) -> u64 {
+        self.server.questions
+    }
+
     /// What is left of a change whose record begins at `row_lsn`; nothing if it is not wanted.
     pub(in crate::capture) fn sift<'c>(
         &'c mut self,
@@ -218,6 +223,8 @@ pub(in crate::capture) struct FilterServer<'a> {
     client: Option<Client>,
     /// How many connections there were: what was prepared on another is of no use.
     connections: u64,
+    /// How many rows it was asked about.
+    questions: u64,
 }
 
 impl<'a> FilterServer<'a> {
@@ -228,7 +235,7 @@ impl<'a> FilterServer<'a> {
         options: &'a ConnectionOptions,
         raw: bool,
     ) -> FilterServer<'a> {
-        FilterServer { runtime, progress, options, raw, client: None, connections: 0 }
+        FilterServer { runtime, progress, options, raw, client: None, connections: 0, questions: 0 }
     }
 
     /// What the table's filter says of a row. A connection that was lost meanwhile is made again.
@@ -238,6 +245,7 @@ impl<'a> FilterServer<'a> {
         row_lsn: Lsn,
         row: &Row<'_>,
     ) -> Result<Judged, CaptureError> {
+        self.questions += 1;
         let had_one = self.client.is_some();
         let judged = self.try_judge(table, row_lsn, row);
         let lost = judged.is_err() && self.client.as_ref().is_some_and(Client::is_closed);
