@@ -188,6 +188,12 @@ impl PgError {
         self.sqlstate() == Some("55006")
     }
 
+    /// Whether something went away while the server looked it up: it does not exist (42704), or no
+    /// longer did when its catalog row was read (XX000 "cache lookup failed").
+    pub fn is_gone_meanwhile(&self) -> bool {
+        matches!(self.sqlstate(), Some("42704" | "XX000"))
+    }
+
     /// Whether something named does not exist: a slot, a publication, a type (42704). Of the
     /// stream's publication, [`is_publication_missing`](PgError::is_publication_missing) tells.
     pub fn is_undefined_object(&self) -> bool {

@@ -64,7 +64,14 @@ pub async fn setup(
         if let Some(finding) = check::too_old(client).await? {
             return Err(SourceError::refused(vec![finding]));
         }
-        let (_, plan) = look(client, options).await?;
+        let (_, plan) = match look(client, options).await {
+            Err(error) if rounds < ROUNDS && error.is_gone_meanwhile() => {
+                rounds += 1;
+                tokio::time::sleep(LOOK_EVERY).await;
+                continue 'plan;
+            }
+            result => result?,
+        };
         if !plan.blocked.is_empty() {
             return Err(SourceError::refused(plan.blocked));
         }

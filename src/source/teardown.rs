@@ -90,7 +90,7 @@ pub async fn teardown(
     let until = Instant::now() + DROPPED_BY_ANOTHER;
     let plan = loop {
         match plan(client, options).await {
-            Err(error) if error.is_undefined_object() && Instant::now() < until => {
+            Err(error) if error.is_gone_meanwhile() && Instant::now() < until => {
                 tokio::time::sleep(RETRY_EVERY).await;
             }
             result => break result?,
@@ -100,7 +100,6 @@ pub async fn teardown(
         return Err(SourceError::refused(plan.blocked));
     }
     plan.present.into_iter().for_each(|present| report(Progress::Present(present)));
-    let is_outbox = options.outbox.is_some();
     let runner = Runner::new(client, watcher, wait);
     for note in plan.notes {
         report(Progress::Note(note));
@@ -117,7 +116,7 @@ pub async fn teardown(
         match result {
             Ok(()) => report(Progress::Done(step)),
             // another teardown was quicker
-            Err(error) if error.is_undefined_object() || is_outbox && error.is_outbox_gone() => {
+            Err(error) if error.is_undefined_object() || error.is_outbox_gone() => {
                 report(Progress::Present(format!("{}: already gone", step.what())));
             }
             Err(error) => return Err(error),

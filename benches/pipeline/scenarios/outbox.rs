@@ -54,7 +54,7 @@ impl Bench {
             };
             let config = self.outbox_config(&followed)?;
             if !more.is_empty() {
-                walhook("setup", &config)?;
+                walhook(&["setup"], &config)?;
             }
             let length = format!("--time={SECONDS}");
             let clients_of = format!("--client={clients}");
@@ -66,7 +66,8 @@ impl Bench {
             if more.is_empty() {
                 plain = rate;
             } else {
-                walhook("teardown", &config)?;
+                // Nobody has read them: the daemon was not there.
+                walhook(&["teardown", "--discard-unread"], &config)?;
             }
             let what = format!("outbox, TPC-B, {clients} clients, {mode}");
             self.report.add(&what, "tx/s", "", rate);
@@ -101,7 +102,7 @@ impl Bench {
             endpoint: (NOBODY, "nothing.matches"),
         };
         let config = self.outbox_config(&followed)?;
-        walhook("setup", &config)?;
+        walhook(&["setup"], &config)?;
         load::single_rows(&self.client, self.rows).await?;
         let started = Instant::now();
         let daemon = Daemon::start(&config)?;
@@ -116,7 +117,7 @@ impl Bench {
         let (cpu, peak) = (daemon.cpu()?, daemon.peak_bytes()?);
         self.wait_journaled(&config.with_extension("db"), self.rows).await?;
         daemon.stop()?;
-        walhook("teardown", &config)?;
+        walhook(&["teardown"], &config)?;
         let rows = self.rows as f64;
         let report = &mut self.report;
         let rate = rows / took.as_secs_f64();
@@ -137,7 +138,7 @@ impl Bench {
             endpoint: (&url, "*"),
         };
         let config = self.outbox_config(&followed)?;
-        walhook("setup", &config)?;
+        walhook(&["setup"], &config)?;
         let daemon = Daemon::start(&config)?;
         // The first one opens the connection.
         load::single_rows(&self.client, 1).await?;
@@ -159,7 +160,7 @@ impl Bench {
             latencies.push(committed.elapsed());
         }
         daemon.stop()?;
-        walhook("teardown", &config)?;
+        walhook(&["teardown"], &config)?;
         latencies.sort_unstable();
         let at = |share: f64| {
             let place = ((latencies.len() - 1) as f64 * share) as usize;
@@ -202,16 +203,18 @@ start = "earliest"
     }
 }
 
-fn walhook(command: &str, config: &Path) -> Outcome {
+fn walhook(arguments: &[&str], config: &Path) -> Outcome {
     let output = Command::new(env!("CARGO_BIN_EXE_walhook"))
-        .arg(command)
+        .args(arguments)
         .arg("-c")
         .arg(config)
         .stdin(Stdio::null())
         .output()?;
     if !output.status.success() {
         let error = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("walhook {command} ended with {}: {error}", output.status).into());
+        return Err(
+            format!("walhook {} ended with {}: {error}", arguments[0], output.status).into()
+        );
     }
     Ok(())
 }
