@@ -39,6 +39,7 @@ end $$;
 create procedure paced(per_second integer, rows integer) language plpgsql as $$
 declare
     started timestamptz := clock_timestamp();
+    together integer := ceil(per_second / 3000.0);
     ahead float8;
 begin
     for n in 0..rows - 1 loop
@@ -47,7 +48,9 @@ begin
             perform pg_sleep(ahead);
         end if;
         insert into people select p.* from person(nextval('people_ids')) p;
-        commit;
+        if (n + 1) % together = 0 or n = rows - 1 then
+            commit;
+        end if;
     end loop;
 end $$;
 create procedure single_updates(rows integer) language plpgsql as $$
