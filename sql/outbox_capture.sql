@@ -1,7 +1,8 @@
 -- The trigger function, for rows and for TRUNCATE. Its arguments: the primary key's columns as an
 -- array's text, or nothing for none; then, where a table needs it, a JSON object of "only" or
 -- "except" (columns), "text" (columns given as text), "root" (the partitioned table the trigger
--- stands on: "oid", "schema", "name"), "money" (the lc_monetary of values of that type) and "notify".
+-- stands on: "oid", "schema", "name"), "money" (the lc_monetary of values of that type), "names"
+-- (there are values that name tables, types and the like) and "notify".
 --
 -- It names no column, so none that is dropped or renamed breaks it. Whatever goes wrong with a row
 -- makes another row (X) and no error: the application's transaction is not to suffer. What may go
@@ -10,6 +11,11 @@
 create or replace function walhook.capture() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set datestyle = 'ISO'
+set intervalstyle = 'postgres'
+set timezone = 'UTC'
+set bytea_output = 'hex'
+set extra_float_digits = '3'
 as $capture$
 #variable_conflict use_column
 declare
@@ -20,8 +26,7 @@ declare
     w_options jsonb;
     w_root oid := pg_partition_root(tg_relid);
     w_trigger name;
-    w_money text;
-    w_plain boolean;
+    w_plain boolean := true;
     w_may boolean := false;
     w_old json;
     w_new json;
@@ -35,17 +40,8 @@ begin
         w_may := has_table_privilege(to_regclass('walhook.outbox'), 'insert');
         if tg_nargs > 1 then
             w_options := tg_argv[1]::jsonb;
-            w_money := w_options ->> 'money';
+            w_plain := not w_options ?| '{money,names}';
         end if;
-        -- Whether the session renders rows as is wanted; to set that anew for each row costs more
-        -- than the rest.
-        w_plain := w_money is null
-            and current_setting('timezone') in ('UTC', 'Etc/UTC', 'GMT')
-            and current_setting('intervalstyle') = 'postgres'
-            and current_setting('datestyle') like 'ISO%'
-            and current_setting('bytea_output') = 'hex'
-            and current_setting('extra_float_digits')::int > 0
-            and current_setting('quote_all_identifiers') = 'off' /* names */;
         if w_root is not null then
             -- A row comes under the name of the table highest up that is followed, once.
             if (w_options -> 'root' ->> 'oid')::oid = w_root
@@ -77,11 +73,11 @@ begin
             /* filter: w_old_in w_new_in */
             if w_old_in then
                 w_old := case when w_plain then row_to_json(old)
-                    else walhook.rendered(old, w_money) end;
+                    else walhook.rendered(old, w_options ->> 'money') end;
             end if;
             if w_new_in then
                 w_new := case when w_plain then row_to_json(new)
-                    else walhook.rendered(new, w_money) end;
+                    else walhook.rendered(new, w_options ->> 'money') end;
             end if;
             if not (w_old_in and w_new_in) then
                 w_op := case when w_new_in then 'I' when w_old_in then 'D' end;
@@ -91,7 +87,7 @@ begin
             /* filter: w_new_in */
             if w_new_in then
                 w_new := case when w_plain then row_to_json(new)
-                    else walhook.rendered(new, w_money) end;
+                    else walhook.rendered(new, w_options ->> 'money') end;
             else
                 w_op := null;
             end if;
@@ -100,7 +96,7 @@ begin
             /* filter: w_old_in */
             if w_old_in then
                 w_old := case when w_plain then row_to_json(old)
-                    else walhook.rendered(old, w_money) end;
+                    else walhook.rendered(old, w_options ->> 'money') end;
             else
                 w_op := null;
             end if;

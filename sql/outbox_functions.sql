@@ -5,11 +5,6 @@
 create or replace function walhook.shaped(source anyelement, rendered json, options jsonb)
 returns json
 language plpgsql
-set datestyle = 'ISO'
-set intervalstyle = 'postgres'
-set timezone = 'UTC'
-set bytea_output = 'hex'
-set extra_float_digits = '3'
 as $shaped$
 declare
     only_these text[];
@@ -43,16 +38,11 @@ end
 $shaped$;
 revoke all on function walhook.shaped(anyelement, json, jsonb) from public;
 
--- A row as JSON where the session's settings are not those that rows are rendered under; with the
--- lc_monetary given, where that matters.
+-- A row as JSON where that depends on more settings than those of the trigger function: with names
+-- as nobody's search_path has them, and with the lc_monetary given.
 create or replace function walhook.rendered(source anyelement, monetary text) returns json
 language plpgsql
 set search_path = pg_catalog, pg_temp
-set datestyle = 'ISO'
-set intervalstyle = 'postgres'
-set timezone = 'UTC'
-set bytea_output = 'hex'
-set extra_float_digits = '3'
 set quote_all_identifiers = 'off'
 set lc_monetary = 'C'
 as $rendered$

@@ -15,11 +15,9 @@ const CAPTURE_SQL: &str = include_str!("../../../sql/outbox_capture.sql");
 /// `walhook.emit`.
 pub(super) const EMIT_SQL: &str = include_str!("../../../sql/outbox_emit.sql");
 
-/// What the answer of a row filter may depend on, also in how its words are read. What the row's text
-/// depends on, the trigger function sees to.
-const FILTER_SETTINGS: &str = "set datestyle = 'ISO'\nset intervalstyle = 'postgres'\n\
-     set timezone = 'UTC'\nset bytea_output = 'hex'\nset extra_float_digits = '3'\n\
-     set standard_conforming_strings = on\nset transform_null_equals = off";
+/// What the reading of a row filter's words depends on, beyond what the trigger function sets.
+const FILTER_SETTINGS: &str =
+    "set standard_conforming_strings = on\nset transform_null_equals = off";
 
 /// AFTER, for each row, of INSERT, DELETE and UPDATE, in the bits of `pg_trigger.tgtype`.
 pub(super) const ROW_KIND: i32 = 1 | 4 | 8 | 16;
@@ -175,6 +173,9 @@ fn settings(
     if outbox.tables.get(&table.oid).is_some_and(|known| known.has_money) {
         settings.insert("money".to_owned(), json!(outbox.monetary));
     }
+    if outbox.tables.get(&table.oid).is_some_and(|known| known.has_names) {
+        settings.insert("names".to_owned(), json!(true));
+    }
     if table.kind == TableKind::Partitioned {
         let root = json!({"oid": table.oid, "schema": table.schema, "name": table.name});
         settings.insert("root".to_owned(), root);
@@ -234,9 +235,6 @@ fn filtered(
         .replace("/* filter: w_old_in w_new_in */", &judged(&[old, new]))
         .replace("/* filter: w_new_in */", &judged(&[new]))
         .replace("/* filter: w_old_in */", &judged(&[old]));
-    // A filter's words are looked up elsewhere than the names in a row's text.
-    let has_names = outbox.tables.get(&oid).is_some_and(|known| known.has_names);
-    let body = if has_names { body.replace("/* names */", "and false") } else { body };
     let path = trusted_path(&outbox.search_path);
     // in the body, which is compared
     let body = format!("\n-- with search_path = {}{body}", path.replace('\n', " "));
