@@ -1,11 +1,13 @@
 -- The trigger function, for rows and for TRUNCATE. Its arguments: the primary key's columns as an
 -- array's text, or nothing for none; then, where a table needs it, a JSON object of "only" or
 -- "except" (columns), "text" (columns given as text), "root" (the partitioned table the trigger
--- stands on: "oid", "schema", "name") and "notify".
+-- stands on: "oid", "schema", "name"), "money" (the lc_monetary of values of that type), "names"
+-- (there are values that name tables, types and the like) and "notify".
 --
 -- It names no column, so none that is dropped or renamed breaks it. Whatever goes wrong with a row
 -- makes another row (X) and no error: the application's transaction is not to suffer. What may go
--- wrong is inside of a block that writes nothing, so that it takes no transaction id.
+-- wrong is inside of a block that writes nothing, so that it takes no transaction id. That there is
+-- an outbox that may be written to is asked there, too.
 create or replace function walhook.capture() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -24,6 +26,8 @@ declare
     w_options jsonb;
     w_root oid := pg_partition_root(tg_relid);
     w_trigger name;
+    w_plain boolean := true;
+    w_may boolean := false;
     w_old json;
     w_new json;
     w_old_in boolean := true;
@@ -33,8 +37,10 @@ declare
     w_id bigint;
 begin
     begin
+        w_may := has_table_privilege(to_regclass('walhook.outbox'), 'insert');
         if tg_nargs > 1 then
             w_options := tg_argv[1]::jsonb;
+            w_plain := not w_options ?| '{money,names}';
         end if;
         if w_root is not null then
             -- A row comes under the name of the table highest up that is followed, once.
@@ -66,10 +72,12 @@ begin
             w_op := 'U';
             /* filter: w_old_in w_new_in */
             if w_old_in then
-                w_old := row_to_json(old);
+                w_old := case when w_plain then row_to_json(old)
+                    else walhook.rendered(old, w_options ->> 'money') end;
             end if;
             if w_new_in then
-                w_new := row_to_json(new);
+                w_new := case when w_plain then row_to_json(new)
+                    else walhook.rendered(new, w_options ->> 'money') end;
             end if;
             if not (w_old_in and w_new_in) then
                 w_op := case when w_new_in then 'I' when w_old_in then 'D' end;
@@ -78,7 +86,8 @@ begin
             w_op := 'I';
             /* filter: w_new_in */
             if w_new_in then
-                w_new := row_to_json(new);
+                w_new := case when w_plain then row_to_json(new)
+                    else walhook.rendered(new, w_options ->> 'money') end;
             else
                 w_op := null;
             end if;
@@ -86,7 +95,8 @@ begin
             w_op := 'D';
             /* filter: w_old_in */
             if w_old_in then
-                w_old := row_to_json(old);
+                w_old := case when w_plain then row_to_json(old)
+                    else walhook.rendered(old, w_options ->> 'money') end;
             else
                 w_op := null;
             end if;
@@ -108,12 +118,21 @@ begin
         if coalesce(pg_column_size(w_old), 0) + coalesce(pg_column_size(w_new), 0) > 400000000 then
             raise program_limit_exceeded;
         end if;
-    exception when others then
+    exception when others or assert_failure then
         w_op := 'X';
         w_old := null;
         w_new := json_build_object('error', format(
             'the %s of a row could not be recorded (SQLSTATE %s)', tg_op, sqlstate));
     end;
+    if w_may is not true then
+        -- once for each transaction
+        if current_setting('walhook.ordinal', true) is distinct from 'none' then
+            w_next := set_config('walhook.ordinal', 'none', true);
+            raise warning using message = 'walhook.outbox is not there, or the owner of '
+                'walhook.capture may not write to it: changes are not recorded';
+        end if;
+        return null;
+    end if;
     w_next := current_setting('walhook.ordinal', true);
     if w_next <> '' and length(w_next) < 19 and translate(w_next, '0123456789', '') = '' then
         w_ordinal := w_next::bigint;

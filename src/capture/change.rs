@@ -169,6 +169,9 @@ pub struct RecordedTable {
     pub key: Vec<String>,
     /// What the catalog says of its columns now, by name; empty for a table that is gone.
     pub columns: Vec<(String, TypeKind)>,
+    /// Columns that rows have without their values: triggers do not see those of virtual generated
+    /// columns.
+    pub unseen: Vec<String>,
 }
 
 /// Who takes the changes. Called on capture's own thread, in stream order.

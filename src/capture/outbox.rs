@@ -12,7 +12,7 @@ mod switch;
 mod tables;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,6 +43,8 @@ const LOCK_ASKED_EVERY: Duration = Duration::from_millis(500);
 /// A look at the empty outbox may take this part of the time at most. It takes long where somebody's
 /// old snapshot (a dump, a report) keeps the server from passing over all that was deleted since.
 const LOOK_SHARE: u32 = 4;
+/// Rows that vanished, as many as are remembered at most.
+const MOST_VANISHED: usize = 20_000;
 /// How soon an order to stop is noticed while there is no room downstream.
 const NOTICE_EVERY: Duration = Duration::from_millis(50);
 /// How long a stop waits for the last rows to become durable.
@@ -104,6 +106,9 @@ struct Drainer<'a, S: ChangeSink> {
     taken: Vec<OutboxRow>,
     /// Whether some of these were not counted as a batch yet.
     open: bool,
+    /// Rows taken among which some were dropped by a writer before they could be deleted
+    /// (`drop_oldest`): the count of what was dropped, which is yet to come, has them too.
+    vanished: BTreeMap<i64, OutboxRow>,
     tables: Tables,
     /// What stands for the commit's position of the transactions at hand.
     committed: HashMap<u64, Lsn>,
@@ -151,6 +156,7 @@ impl<'a, S: ChangeSink> Drainer<'a, S> {
             source: point.map(|point| point.source),
             taken,
             open: false,
+            vanished: BTreeMap::new(),
             tables: Tables::default(),
             committed: HashMap::new(),
             rest: false,
@@ -203,9 +209,8 @@ impl<S: ChangeSink> Drainer<'_, S> {
         // What was taken over an earlier connection is deleted before anything is read.
         self.make_durable()?;
         if !self.taken.is_empty() {
-            self.ask(queue.forget(&self.taken))?;
-            self.taken.clear();
-            self.sink.deleted();
+            let deleted = self.ask(queue.forget(&self.taken))?;
+            self.deleted(deleted);
         }
         let connected = self.sink.connected(&source, self.position, self.batch);
         connected.map_err(CaptureError::sink)?;
@@ -292,9 +297,12 @@ impl<S: ChangeSink> Drainer<'_, S> {
             let asked = Instant::now();
             let batch = self.ask(queue.next(&done, self.tables.recent()))?;
             let took = asked.elapsed();
+            if batch.rows.is_empty() && !self.vanished.is_empty() {
+                // Whatever was dropped is counted by now.
+                self.vanished.clear();
+            }
             if !done.is_empty() {
-                self.taken.clear();
-                self.sink.deleted();
+                self.deleted(batch.deleted);
             }
             let full = batch.rows.len() as i64 >= BATCH_ROWS;
             let taken = self.take(queue, &batch);
@@ -313,6 +321,22 @@ impl<S: ChangeSink> Drainer<'_, S> {
             if self.progress.is_stopping() {
                 return self.finish(queue);
             }
+        }
+    }
+
+    /// Of what was taken, so many rows were still there to be deleted.
+    fn deleted(&mut self, deleted: u64) {
+        if deleted < self.taken.len() as u64 {
+            self.vanished.extend(self.taken.iter().map(|row| (row.id, *row)));
+        }
+        self.taken.clear();
+        self.sink.deleted();
+        // These are remembered until it is said what was dropped.
+        while self.vanished.len() > MOST_VANISHED {
+            self.vanished.pop_first();
+        }
+        for row in self.vanished.values() {
+            self.sink.took(*row);
         }
     }
 
@@ -402,7 +426,22 @@ impl<S: ChangeSink> Drainer<'_, S> {
     fn dropped(&mut self, entry: &Entry<'_>) -> Result<(), CaptureError> {
         let said = self.text(entry, entry.new)?.unwrap_or_default();
         let said: serde_json::Value = serde_json::from_str(&said).unwrap_or_default();
-        let dropped = said["dropped"].as_u64();
+        let mut dropped = said["dropped"].as_u64();
+        // Some of them were read before.
+        for run in said["numbers"].as_array().into_iter().flatten() {
+            let (Some(first), Some(last)) = (run[0].as_i64(), run[1].as_i64()) else { continue };
+            if first > last {
+                continue;
+            }
+            let told: Vec<i64> = self.vanished.range(first..=last).map(|(id, _)| *id).collect();
+            for id in &told {
+                self.vanished.remove(id);
+            }
+            dropped = dropped.map(|dropped| dropped.saturating_sub(told.len() as u64));
+        }
+        if dropped == Some(0) {
+            return Ok(());
+        }
         warn!(
             dropped,
             "the oldest rows of the outbox were dropped unread, as more than outbox_max_rows waited"
@@ -496,9 +535,11 @@ impl<S: ChangeSink> Drainer<'_, S> {
         self.make_durable_until(Some(Instant::now() + STOP_GRACE))?;
         if !self.taken.is_empty() {
             let done: Vec<i64> = self.taken.iter().map(|row| row.id).collect();
-            self.ask(queue.delete(&done))?;
-            self.taken.clear();
-            self.sink.deleted();
+            let deleted = self.ask(queue.delete(&done))?;
+            // If some were dropped, the next run has to know.
+            if deleted == done.len() as u64 && self.vanished.is_empty() {
+                self.deleted(deleted);
+            }
         }
         Ok(())
     }

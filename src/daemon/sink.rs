@@ -331,6 +331,7 @@ mod tests {
             name: "people".to_owned(),
             key: Vec::new(),
             columns: Vec::new(),
+            unseen: Vec::new(),
         });
         let transaction =
             Transaction { commit_lsn: Lsn(1), committed_at_us: 0, xid: 1, row_lsn: Lsn(1) };

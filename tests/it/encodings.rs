@@ -11,6 +11,7 @@ use crate::harness::{
 };
 
 under_both_captures!(
+    hazard_28_bytes_of_no_encoding_are_replaced_on_request,
     hazard_28_other_encodings_come_as_utf8,
     hazard_26_nobodys_settings_change_the_text_of_values
 );
@@ -128,10 +129,31 @@ async fn hazard_28_bytes_of_no_encoding_end_the_stream_with_a_way_on() {
     daemon.stop().await;
 }
 
+/// One row is in the way, and it is said which.
 #[tokio::test(flavor = "multi_thread")]
-async fn hazard_28_bytes_of_no_encoding_are_replaced_on_request() {
+async fn hazard_28_bytes_of_no_encoding_stop_an_outbox_with_a_way_on() {
+    let fixture = Fixture::new(Capture::Outbox, "SQL_ASCII", "person", COLUMNS).await;
+    let daemon = fixture.start().await;
+    fixture.database.execute("insert into person values (1, 'Größe')").await;
+    fixture.data(1).await;
+    fixture
+        .database
+        .execute(r"insert into person values (2, E'na\xefve'), (3, 'of the same transaction')")
+        .await;
+    let words = ["UTF-8", "invalid_utf8", "DELETE FROM walhook.outbox WHERE id = "];
+    let said = daemon.finished(PATIENCE).await;
+    said.assert(REFUSED, &words);
+    let from = said.stderr.find("DELETE FROM walhook").expect(&said.stderr);
+    let statement = said.stderr[from..].split(" in the database").next().unwrap();
+    fixture.database.execute(statement).await;
+    let daemon = fixture.start().await;
+    assert_eq!(fixture.data(2).await[1]["id"], 3);
+    daemon.stop().await;
+}
+
+async fn hazard_28_bytes_of_no_encoding_are_replaced_on_request(capture: Capture) {
     let Fixture { cluster, database, receiver, workspace } =
-        Fixture::new(Capture::Replication, "SQL_ASCII", "person", COLUMNS).await;
+        Fixture::new(capture, "SQL_ASCII", "person", COLUMNS).await;
     let finished = workspace.run(&["check"]).await;
     let said = format!("{}{}", finished.stdout, finished.stderr);
     assert!(said.contains("SQL_ASCII") && said.contains("invalid_utf8"), "{said}");

@@ -22,10 +22,14 @@ const LOCK: i32 = 0x7768_6B31;
 /// - rows locked by somebody are not waited for for ever, while the lock on the outbox is held;
 /// - nor does that lock outlive us by long when the network parts us from the server;
 /// - the outbox is read and deleted from by its key: what the planner believes of a table that is
-///   nearly always empty is wrong whenever it matters.
+///   nearly always empty is wrong whenever it matters;
+/// - a database that does not know the encoding of its text sends it as it is, where it would
+///   otherwise refuse what is not UTF-8.
 const SESSION: &str = "\
     select set_config('synchronous_commit', 'local', false) \
         where current_setting('synchronous_commit') = 'off'; \
+    select set_config('client_encoding', 'SQL_ASCII', false) \
+        where current_setting('server_encoding') = 'SQL_ASCII'; \
     set lock_timeout = '10s'; \
     set tcp_keepalives_idle = 10; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 3; \
     set enable_seqscan = off; set enable_bitmapscan = off; set enable_sort = off; \
@@ -117,6 +121,8 @@ pub(super) struct Batch {
     pub(super) rows: Vec<Row>,
     /// What the catalog says of the tables asked about.
     pub(super) digests: Vec<Row>,
+    /// How many of the rows that were to be deleted were still there.
+    pub(super) deleted: u64,
 }
 
 impl Queue {
@@ -135,20 +141,23 @@ impl Queue {
         Ok(Queue { client, outbox, read, delete, digests })
     }
 
-    /// Deletes rows that an earlier connection took, whatever became of them.
-    pub(super) async fn forget(&self, rows: &[OutboxRow]) -> Result<(), PgError> {
+    /// Deletes rows that an earlier connection took, whatever became of them; says how many there
+    /// were.
+    pub(super) async fn forget(&self, rows: &[OutboxRow]) -> Result<u64, PgError> {
         const SQL: &str = include_str!("../../../sql/drain_forget.sql");
+        let mut deleted = 0;
         for rows in rows.chunks(10_000) {
             let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
             let xids: Vec<i64> = rows.iter().map(|row| row.xid.cast_signed()).collect();
             let times: Vec<i64> = rows.iter().map(|row| row.written_at_us).collect();
             let all = Type::INT8_ARRAY;
-            self.client
-                .query_typed(SQL, &[(&ids, all.clone()), (&xids, all.clone()), (&times, all)])
+            deleted += self
+                .client
+                .execute_typed(SQL, &[(&ids, all.clone()), (&xids, all.clone()), (&times, all)])
                 .await
                 .map_err(|error| PgError::query("could not delete rows of the outbox", error))?;
         }
-        Ok(())
+        Ok(deleted)
     }
 
     /// Deletes the rows with the numbers `done` and reads the next batch, in one transaction and one
@@ -189,13 +198,13 @@ impl Queue {
         if deleted == 0 && !rows.is_empty() {
             client.batch_execute(FLUSH).await.map_err(failed)?;
         }
-        Ok(Batch { rows, digests })
+        Ok(Batch { rows, digests, deleted })
     }
 
-    /// Deletes the rows with the numbers `done`.
-    pub(super) async fn delete(&self, done: &[i64]) -> Result<(), PgError> {
+    /// Deletes the rows with the numbers `done`, and says how many were still there.
+    pub(super) async fn delete(&self, done: &[i64]) -> Result<u64, PgError> {
         let deleted = self.client.execute(&self.delete, &[&done]).await;
-        deleted.map(drop).map_err(|error| PgError::query("could not delete from the outbox", error))
+        deleted.map_err(|error| PgError::query("could not delete from the outbox", error))
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
 
-use super::row::TableName;
+use super::row::{Raw, TableName};
 use crate::capture::change::RecordedTable;
 use crate::postgres::catalog::TypeCache;
 use crate::postgres::error::PgError;
@@ -34,10 +34,19 @@ pub(super) struct Tables {
 #[derive(Default)]
 struct Known {
     columns: Vec<(String, TypeKind)>,
+    unseen: Vec<String>,
     digest: i64,
     /// Whether the catalog was asked in the transaction that read the batch at hand.
     fresh: bool,
     named: Vec<Named>,
+}
+
+/// What the catalog says of a table: its columns with the oids of their types.
+#[derive(Default)]
+struct Found {
+    columns: Vec<(String, u32)>,
+    unseen: Vec<String>,
+    digest: i64,
 }
 
 /// A table by one of its names and keys.
@@ -90,13 +99,18 @@ impl Tables {
             .query_typed(SQL, &[(&oids, Type::OID_ARRAY)])
             .await
             .map_err(|error| PgError::query("could not look up the tables", error))?;
-        let mut found: HashMap<u32, (i64, Vec<(String, u32)>)> = HashMap::new();
+        let mut found: HashMap<u32, Found> = HashMap::new();
         for row in &rows {
-            let (relation, digest): (u32, i64) = (row.try_get(0)?, row.try_get(3)?);
-            let (_, columns) = found.entry(relation).or_insert((digest, Vec::new()));
-            columns.push((row.try_get(1)?, row.try_get(2)?));
+            let (relation, Raw(name)): (u32, _) = (row.try_get(0)?, row.try_get(1)?);
+            let name = String::from_utf8_lossy(name).into_owned();
+            let table = found.entry(relation).or_default();
+            table.digest = row.try_get(3)?;
+            if row.try_get(4)? {
+                table.unseen.push(name.clone());
+            }
+            table.columns.push((name, row.try_get(2)?));
         }
-        let types = found.values().flat_map(|(_, columns)| columns.iter().map(|column| column.1));
+        let types = found.values().flat_map(|table| table.columns.iter().map(|column| column.1));
         let kinds = self.types.kinds_now(client, types.collect()).await?;
         if self.known.len() + oids.len() > MOST_KNOWN {
             self.known.clear();
@@ -104,9 +118,9 @@ impl Tables {
         for relation in oids {
             let known = self.known.entry(*relation).or_default();
             known.fresh = true;
-            let Some((digest, columns)) = found.remove(relation) else { continue };
+            let Some(Found { columns, unseen, digest }) = found.remove(relation) else { continue };
             let kind = |oid: u32| kinds.get(&oid).cloned().unwrap_or(TypeKind::Text);
-            known.digest = digest;
+            (known.digest, known.unseen) = (digest, unseen);
             known.columns = columns.into_iter().map(|(name, oid)| (name, kind(oid))).collect();
             known.named.clear();
         }
@@ -115,7 +129,7 @@ impl Tables {
 
     /// The table of a row.
     pub(super) fn table(&mut self, relation: u32, name: TableName<'_>) -> Arc<RecordedTable> {
-        let bytes = |raw: Option<super::row::Raw<'_>>| raw.map_or(&[][..], |raw| raw.0).to_owned();
+        let bytes = |raw: Option<Raw<'_>>| raw.map_or(&[][..], |raw| raw.0).to_owned();
         let known = self.known.entry(relation).or_default();
         if let Some(named) = known.named.iter().find(|named| named.is(name)) {
             return Arc::clone(&named.recorded);
@@ -128,6 +142,7 @@ impl Tables {
             name: text(&table),
             key: name.key.map_or(Vec::new(), |key| key.texts()),
             columns: known.columns.clone(),
+            unseen: known.unseen.clone(),
         });
         if known.named.len() >= MOST_NAMES {
             known.named.clear();

@@ -105,6 +105,22 @@ fn privileges(facts: &Facts, outbox: &OutboxFacts, options: &SourceOptions) -> V
             ),
         );
     }
+    if !outbox.may_record {
+        let owner = outbox.recorder.as_deref().unwrap_or_default();
+        lacks(
+            format!(
+                "cannot rely on the triggers: {}, who owns walhook.capture, may not write to the \
+                 outbox, so changes are lost",
+                shown(owner)
+            ),
+            format!(
+                "GRANT USAGE ON SCHEMA walhook TO {owner}; GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA \
+                 walhook TO {owner}; GRANT SELECT, INSERT, UPDATE, DELETE ON walhook.outbox TO \
+                 {owner}; GRANT SELECT ON walhook.state TO {owner};",
+                owner = quote_ident(owner)
+            ),
+        );
+    }
     let capture = outbox.functions.iter().find(|function| function.name == "capture");
     if capture.is_some_and(|function| !function.owned && !function.may_execute) {
         lacks(
@@ -150,11 +166,40 @@ fn tables(facts: &Facts, outbox: &OutboxFacts, options: &SourceOptions) -> Vec<F
     }
     let followed = followed(facts, outbox, options);
     findings.extend(of_patterns(facts, outbox, options, &followed));
+    findings.extend(powers(outbox, &followed));
+    if outbox.may_prepare && options.outbox.as_ref().is_some_and(|spec| spec.notify) {
+        let sentence = "notifies (outbox_notify), and PostgreSQL refuses to PREPARE a transaction \
+                        that did";
+        let fix = "outbox_notify = false, where the application uses PREPARE TRANSACTION";
+        findings.push(Finding::note(OUTBOX, sentence).fix(fix));
+    }
     for table in &followed {
         findings.extend(rows::without_identity(facts, &table.target));
         findings.extend(not_always(table));
     }
     findings
+}
+
+/// A trigger renders rows with the rights of its function's owner, and a type's cast to json, which
+/// the owner of a table may bring, is run for that.
+fn powers(outbox: &OutboxFacts, followed: &[Followed<'_>]) -> Option<Finding> {
+    let is_plain = |table: &&Followed<'_>| {
+        let known = outbox.tables.get(&table.wanted.relation);
+        known.is_some_and(|known| !known.owner_is_superuser)
+    };
+    let names: Vec<String> = followed.iter().filter(is_plain).map(name_of).collect();
+    if !outbox.recorder_is_superuser || names.is_empty() {
+        return None;
+    }
+    let sentence = format!(
+        "belongs to a superuser, with whose rights the triggers of {} run: the owners of these \
+         tables could use them, by a cast from a type of theirs to json",
+        list(&names, NAMES_SHOWN)
+    );
+    Some(Finding::warning(OUTBOX, sentence).fix(
+        "walhook setup as the tables' owner; or ALTER SCHEMA walhook, its tables and functions \
+         OWNER TO a role without other rights",
+    ))
 }
 
 fn table_of(facts: &Facts, options: &SourceOptions, table: &TableInfo) -> Vec<Finding> {

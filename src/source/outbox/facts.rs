@@ -32,6 +32,15 @@ pub(in crate::source) struct OutboxFacts {
     pub(in crate::source) state: Option<State>,
     /// Whether nobody else has put anything into the schema.
     pub(in crate::source) alone: bool,
+    /// Whether the owner of the trigger function may write to the outbox.
+    pub(in crate::source) may_record: bool,
+    /// The owner of the trigger function.
+    pub(in crate::source) recorder: Option<String>,
+    pub(in crate::source) recorder_is_superuser: bool,
+    /// Whether transactions can be prepared (`max_prepared_transactions`).
+    pub(in crate::source) may_prepare: bool,
+    /// `lc_monetary`, as sessions have it that do not say otherwise.
+    pub(in crate::source) monetary: String,
     /// The process that reads the rows now.
     pub(in crate::source) drained_by: Option<i32>,
     /// The schemas in which a filter's words are looked up.
@@ -93,6 +102,11 @@ pub(in crate::source) struct TableFacts {
     pub(in crate::source) may_trigger: bool,
     /// The columns to be given as text.
     pub(in crate::source) texts: Vec<String>,
+    /// Whether it has values of the type money.
+    pub(in crate::source) has_money: bool,
+    /// Whether it has values that are names of tables, types and the like.
+    pub(in crate::source) has_names: bool,
+    pub(in crate::source) owner_is_superuser: bool,
 }
 
 /// Asks the server.
@@ -129,8 +143,14 @@ pub(in crate::source) async fn gather(
     let oids: Vec<u32> = facts.tables.iter().map(|table| table.oid).collect();
     let rows = client.query_typed(TABLES, &[(&oids, Type::OID_ARRAY)]).await.map_err(failed)?;
     for row in rows {
-        let known =
-            TableFacts { may_trigger: row.try_get("may_trigger")?, texts: row.try_get("texts")? };
+        let special: Vec<String> = row.try_get("special")?;
+        let known = TableFacts {
+            may_trigger: row.try_get("may_trigger")?,
+            texts: row.try_get("texts")?,
+            has_money: special.iter().any(|name| name == "money"),
+            has_names: special.iter().any(|name| name.starts_with("reg")),
+            owner_is_superuser: row.try_get("owner_is_superuser")?,
+        };
         outbox.tables.insert(row.try_get("oid")?, known);
     }
     Ok(outbox)
@@ -149,6 +169,11 @@ fn of_row(row: &Row) -> Result<OutboxFacts, PgError> {
         may_drain: row.try_get("may_drain")?,
         has_state: row.try_get::<_, Option<u32>>("state")?.is_some(),
         alone: row.try_get("alone")?,
+        may_record: row.try_get("may_record")?,
+        recorder: row.try_get("recorder")?,
+        recorder_is_superuser: row.try_get("recorder_is_superuser")?,
+        may_prepare: row.try_get("may_prepare")?,
+        monetary: row.try_get("monetary")?,
         drained_by: row.try_get("drained_by")?,
         ..OutboxFacts::default()
     })

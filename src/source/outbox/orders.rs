@@ -175,7 +175,22 @@ pub(super) fn fits(trigger: &Trigger, wanted: &WantedTriggers) -> bool {
     let enabled = trigger.enabled == wanted.enabled()
         // what somebody who may has said
         || !wanted.owned && wanted.always && trigger.enabled == "A";
-    enabled && trigger.function == wanted.function && trigger.arguments == wanted.arguments
+    let without =
+        |arguments: &[String]| arguments.iter().map(|it| unpriced(it)).collect::<Vec<_>>();
+    enabled
+        && trigger.function == wanted.function
+        && without(&trigger.arguments) == without(&wanted.arguments)
+}
+
+/// A trigger's argument without what lc_monetary was when it was made: roles may differ in that.
+fn unpriced(argument: &str) -> serde_json::Value {
+    let Ok(mut settings) = serde_json::from_str::<serde_json::Value>(argument) else {
+        return argument.into();
+    };
+    if let Some(money) = settings.get_mut("money") {
+        *money = true.into();
+    }
+    settings
 }
 
 /// Whether a table has both its triggers, switched on, and only what they are told is out of date:
@@ -301,7 +316,8 @@ pub(in crate::source) fn teardown(outbox: &OutboxFacts, options: &SourceOptions)
 /// The end of functions, tables and schema, without what somebody else has put there.
 pub(super) fn drop_all(outbox: &OutboxFacts) -> Option<Step> {
     let ours = |name: &str| {
-        matches!(name, "shaped" | "bound" | "capture" | "emit") || name.starts_with("capture_")
+        matches!(name, "shaped" | "rendered" | "bound" | "capture" | "emit")
+            || name.starts_with("capture_")
     };
     let mut statements: Vec<String> =
         outbox.functions.iter().filter(|f| ours(&f.name)).map(drop_function_sql).collect();

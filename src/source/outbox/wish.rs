@@ -15,6 +15,10 @@ const CAPTURE_SQL: &str = include_str!("../../../sql/outbox_capture.sql");
 /// `walhook.emit`.
 pub(super) const EMIT_SQL: &str = include_str!("../../../sql/outbox_emit.sql");
 
+/// What the reading of a row filter's words depends on, beyond what the trigger function sets.
+const FILTER_SETTINGS: &str =
+    "set standard_conforming_strings = on\nset transform_null_equals = off";
+
 /// AFTER, for each row, of INSERT, DELETE and UPDATE, in the bits of `pg_trigger.tgtype`.
 pub(super) const ROW_KIND: i32 = 1 | 4 | 8 | 16;
 /// AFTER, for each statement, of TRUNCATE.
@@ -166,6 +170,12 @@ fn settings(
     if let Some(known) = outbox.tables.get(&table.oid).filter(|known| !known.texts.is_empty()) {
         settings.insert("text".to_owned(), json!(known.texts));
     }
+    if outbox.tables.get(&table.oid).is_some_and(|known| known.has_money) {
+        settings.insert("money".to_owned(), json!(outbox.monetary));
+    }
+    if outbox.tables.get(&table.oid).is_some_and(|known| known.has_names) {
+        settings.insert("names".to_owned(), json!(true));
+    }
     if table.kind == TableKind::Partitioned {
         let root = json!({"oid": table.oid, "schema": table.schema, "name": table.name});
         settings.insert("root".to_owned(), root);
@@ -230,8 +240,10 @@ fn filtered(
     let body = format!("\n-- with search_path = {}{body}", path.replace('\n', " "));
     let head = CAPTURE_SQL.split_once("returns trigger").map_or("", |(_, head)| head);
     let head = head.split_once("\nas $").map_or("", |(head, _)| head);
-    let head =
-        head.replace("set search_path = pg_catalog, pg_temp", &format!("set search_path = {path}"));
+    let head = head.replace(
+        "set search_path = pg_catalog, pg_temp",
+        &format!("set search_path = {path}\n{FILTER_SETTINGS}"),
+    );
     let sql = format!(
         "create or replace function walhook.{name}() returns trigger{head} as {};\nrevoke all on \
          function walhook.{name}() from public",
@@ -248,7 +260,7 @@ mod tests {
     fn the_functions_are_found_in_their_files() {
         let functions = common_functions();
         let names: Vec<&str> = functions.iter().map(|function| &*function.name).collect();
-        assert_eq!(names, ["shaped", "bound", "capture", "emit"]);
+        assert_eq!(names, ["shaped", "rendered", "bound", "capture", "emit"]);
         for function in &functions {
             assert!(function.sql.contains("public"), "{}", function.sql);
             assert!(function.body.trim_end().ends_with("end"), "{}", function.body);

@@ -51,7 +51,7 @@ impl Capture {
 /// Who holds the outbox of this database.
 async fn drainer(client: &Client) -> Option<i32> {
     let sql = "select pid from pg_locks
-               where locktype = 'advisory' and granted and objsubid = 2
+               where locktype = 'advisory' and granted and objsubid = 2 and objid = 2003331889
                    and classid = to_regclass('walhook.outbox')::oid
                    and database = (select oid from pg_database where datname = current_database())
                    and exists (select from pg_trigger where tgname like '!walhook%')";

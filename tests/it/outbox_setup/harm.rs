@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use walhook::source::{OutboxSpec, TableSpec};
+use walhook::source::{OutboxPolicy, OutboxSpec, TableSpec, check};
 
 use super::world::{World, outbox_options};
 
@@ -205,4 +205,147 @@ async fn a_transaction_notifies_once_and_with_nothing() {
     }
     client.batch_execute("select 1").await.unwrap();
     assert!(heard.try_recv().is_err());
+}
+
+/// Whoever takes the outbox away from under the triggers loses changes, and stops nobody.
+#[tokio::test]
+async fn an_outbox_that_is_gone_stops_nobody() {
+    let world = World::of("create table a (id int primary key)", spec("a")).await;
+    let count = async || {
+        let row = world.client().await.query_one("select count(*) from a", &[]).await.unwrap();
+        row.get::<_, i64>(0)
+    };
+    world.run("alter table walhook.outbox rename to elsewhere").await;
+    world
+        .run("begin; insert into a values (1); insert into a values (2); truncate a; commit")
+        .await;
+    world.run("insert into a values (3)").await;
+    assert_eq!(count().await, 1);
+    world.run("alter table walhook.elsewhere rename to outbox").await;
+
+    let role = world.role("").await;
+    world.run(&format!("alter function walhook.capture() owner to {role}")).await;
+    world.run("insert into a values (4)").await;
+    assert_eq!(count().await, 2);
+    assert!(world.rows().await.is_empty());
+    let client = world.client().await;
+    let findings = check::check(&client, &outbox_options(&["a"])).await.unwrap();
+    let said = findings.iter().find(|finding| finding.sentence.contains(&role)).unwrap();
+    assert!(said.sentence.contains("may not write"), "{findings:?}");
+    world.run(said.remedy.as_ref().unwrap()).await;
+    world.run("insert into a values (5)").await;
+    assert_eq!(world.told().await, ["I a {id}"]);
+    world
+        .run(&format!("alter function walhook.capture() owner to postgres; drop owned by {role}"))
+        .await;
+}
+
+/// A failed assertion is no error that `others` has.
+#[tokio::test]
+async fn a_filter_may_fail_in_any_way() {
+    let filter = TableSpec { filter: Some("public.is_fine(s)".to_owned()), ..spec("t") };
+    let world = World::of(
+        "create table t (id int primary key, s text);
+         create function is_fine(s text) returns bool language plpgsql as $$
+             begin assert s <> 'bad', 'so'; return true; end $$",
+        filter,
+    )
+    .await;
+    world.run("insert into t values (1, 'good'), (2, 'bad')").await;
+    let rows = world.rows().await;
+    assert_eq!(rows[0], r#"I t {"id":1,"s":"good"}"#);
+    assert_eq!(
+        rows[1],
+        "X t {\"error\" : \"the INSERT of a row could not be recorded (SQLSTATE P0004)\"}"
+    );
+}
+
+/// Nor does it matter for the words of a filter what a session has set.
+#[tokio::test]
+async fn settings_of_the_session_do_not_change_a_filter() {
+    let words = r"s = 'a\b' and at::date = '2024-02-01' and extract(hour from at) = 23";
+    let filter = TableSpec { filter: Some(words.to_owned()), ..spec("t") };
+    let table = "create table t (id int primary key, s text, at timestamptz)";
+    let world = World::of(table, filter).await;
+    world
+        .run(
+            "set standard_conforming_strings = off; set timezone = 'Asia/Kathmandu';
+             set datestyle = 'German'; set transform_null_equals = on;
+             insert into t values (1, E'a\\\\b', '2024-02-01 23:30+00')",
+        )
+        .await;
+    let rows = world.rows().await;
+    assert_eq!(rows, [r#"I t {"id":1,"s":"a\\b","at":"2024-02-01T23:30:00+00:00"}"#]);
+}
+
+/// Where a row's text depends on settings that few know of.
+#[tokio::test]
+async fn names_and_money_are_told_alike() {
+    let table = "create table t (id int primary key, m money[], c regclass, r daterange);
+                 create table \"Other\" ()";
+    let insert = |id: u32| {
+        format!(
+            "insert into t values ({id}, array['12.50'::money], '\"Other\"', '[2024-02-01,2024-02-03)')"
+        )
+    };
+    for filter in [None, Some("id > 0".to_owned())] {
+        let world = World::of(table, TableSpec { filter, ..spec("t") }).await;
+        world.run(&insert(1)).await;
+        world
+            .run(&format!(
+                "set search_path = public, pg_catalog; set quote_all_identifiers = on;
+                 set datestyle = 'German'; set lc_monetary = 'C'; {}",
+                insert(1).replace("(1,", "(2,")
+            ))
+            .await;
+        let rows = world.rows().await;
+        let first =
+            r#"I t {"id":1,"m":["$12.50"],"c":"public.\"Other\"","r":"[2024-02-01,2024-02-03)"}"#;
+        assert_eq!(rows[0], first);
+        assert_eq!(rows[1], first.replace(r#""id":1"#, r#""id":2"#));
+        // the lc_monetary of setup counts, not the session's
+        let sql = "select count(*) from pg_trigger t
+                   where t.tgrelid = 't'::regclass and encode(t.tgargs, 'escape')
+                       like '%\"money\":\"' || current_setting('lc_monetary') || '\"%'";
+        let row = world.client().await.query_one(sql, &[]).await.unwrap();
+        assert_eq!(row.get::<_, i64>(0), 2);
+    }
+}
+
+/// Sessions in serializable isolation do not fail because of each other's changes.
+#[tokio::test]
+async fn serializable_transactions_do_not_meet_in_the_outbox() {
+    let world = World::new("create table a (id int primary key, n int)").await;
+    let mut options = outbox_options(&["a"]);
+    if let Some(spec) = &mut options.outbox {
+        (spec.max_rows, spec.policy) = (100, OutboxPolicy::DropOldest);
+    }
+    world.set_up(&options).await.unwrap();
+    world.run("insert into a select g, 0 from generate_series(1, 1000) g").await;
+    let (one, two) = (world.client().await, world.client().await);
+    let begin = "begin isolation level serializable; select pg_current_xact_id()";
+    for client in [&one, &two] {
+        client.batch_execute(begin).await.unwrap();
+    }
+    for (client, from) in [(&one, 10_000), (&two, 20_000), (&one, 30_000), (&two, 40_000)] {
+        let insert = format!("insert into a select {from} + g, 0 from generate_series(1, 300) g");
+        client.batch_execute(&insert).await.unwrap();
+    }
+    for client in [&one, &two] {
+        client.batch_execute("commit").await.unwrap();
+    }
+}
+
+/// A superuser's functions are a danger on tables of others, and that is said.
+#[tokio::test]
+async fn a_superusers_triggers_on_others_tables_are_said() {
+    let world = World::new("create table a (id int primary key)").await;
+    let role = world.role("").await;
+    world.run(&format!("alter table a owner to {role}")).await;
+    world.set_up(&outbox_options(&["a"])).await.unwrap();
+    let client = world.client().await;
+    let findings = check::check(&client, &outbox_options(&["a"])).await.unwrap();
+    let said = |finding: &&walhook::source::Finding| finding.sentence.contains("superuser");
+    assert!(findings.iter().any(|finding| said(&finding)), "{findings:?}");
+    world.run(&format!("drop owned by {role}")).await;
 }

@@ -75,6 +75,7 @@ fn seen(relation: &Relation) -> Arc<RecordedTable> {
         name: relation.name.clone(),
         key: relation.key.iter().map(|&column| relation.columns[column].name.clone()).collect(),
         columns: columns.map(|column| (column.name.clone(), column.kind.clone())).collect(),
+        unseen: Vec::new(),
     })
 }
 

@@ -16,6 +16,8 @@ pub(in crate::event::rules) struct Shape {
     table: Arc<RecordedTable>,
     /// The columns that rows have, as JSON strings.
     keys: Vec<Box<str>>,
+    /// The places of those that are told of no row.
+    unseen: Vec<usize>,
     /// Those columns, and behind them those that only the catalog has.
     relation: Arc<Relation>,
 }
@@ -58,6 +60,9 @@ impl Shape {
     fn new(table: &Arc<RecordedTable>, row: Option<&Object<'_>>) -> Shape {
         let members = row.map_or(&[][..], |row| &row.0);
         let keys: Vec<Box<str>> = members.iter().map(|(key, _)| (*key).into()).collect();
+        let is_unseen = |key: &str| table.unseen.iter().any(|column| *column == *unquoted(key));
+        let unseen = (0..keys.len()).filter(|&place| keys.get(place).is_some_and(|k| is_unseen(k)));
+        let unseen = unseen.collect();
         let told = members.iter().map(|(key, json)| {
             let name = unquoted(key);
             let known = table.columns.iter().find(|(column, _)| *column == *name);
@@ -81,7 +86,7 @@ impl Shape {
             key: key.collect(),
             columns: columns.into_iter().map(column).collect(),
         };
-        Shape { table: table.clone(), keys, relation: Arc::new(relation) }
+        Shape { table: table.clone(), keys, unseen, relation: Arc::new(relation) }
     }
 
     /// What the log would have said of the table.
@@ -91,11 +96,17 @@ impl Shape {
 
     /// A row's values by the columns; those of columns that this shape does not have are left out.
     pub(super) fn values<'a>(&self, row: &Object<'a>) -> Values<'a> {
-        if self.fits(row) {
+        let mut values: Values<'a> = if self.fits(row) {
             row.0.iter().map(|(_, json)| Some(*json)).collect()
         } else {
             self.keys.iter().map(|key| row.get(key)).collect()
+        };
+        for &place in &self.unseen {
+            if let Some(value) = values.get_mut(place) {
+                *value = None;
+            }
         }
+        values
     }
 
     fn fits(&self, row: &Object<'_>) -> bool {

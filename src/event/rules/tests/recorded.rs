@@ -35,6 +35,7 @@ fn seen(relation: &Relation) -> Arc<RecordedTable> {
         name: relation.name.clone(),
         key: relation.key.iter().map(|&column| relation.columns[column].name.clone()).collect(),
         columns: columns.map(|column| (column.name.clone(), column.kind.clone())).collect(),
+        unseen: Vec::new(),
     })
 }
 
@@ -473,4 +474,19 @@ fn strange_rows_make_well_formed_events() {
             }
         }
     }
+}
+
+#[test]
+fn what_triggers_do_not_see_is_told_of_no_row() {
+    let mut table = RecordedTable::clone(&seen(&timestamps()));
+    table.unseen = vec!["price".to_owned()];
+    let table = Arc::new(table);
+    let rule = person();
+    let (old, new) = (r#"{"id":1,"price":null,"ok":true}"#, r#"{"id":1,"price":null,"ok":false}"#);
+    let updated = parsed(&told(&rule, &table, update_json(old, new)));
+    assert_eq!(updated["data"], serde_json::json!({"id": 1, "ok": false}));
+    assert_eq!(updated["updatedFields"], serde_json::json!(["ok"]));
+    // also of one whose columns are others
+    let deleted = parsed(&told(&rule, &table, delete_json(r#"{"price":null,"id":1}"#)));
+    assert_eq!(deleted["data"], serde_json::json!({"id": 1}));
 }
