@@ -125,6 +125,8 @@ struct Copying {
     /// Whether anything was committed since the WAL was last looked at.
     grown: bool,
     look_at: Instant,
+    /// Since when it has been long enough to be begun anew, but for what is not copied yet.
+    ending_since: Option<Instant>,
 }
 
 #[derive(Clone, Copy)]
@@ -152,7 +154,8 @@ impl Writer {
         shared: Arc<Shared>,
         written: Written,
     ) -> Writer {
-        let copying = Copying { running: false, grown: true, look_at: Instant::now() };
+        let copying =
+            Copying { running: false, grown: true, look_at: Instant::now(), ending_since: None };
         Writer {
             disk: None,
             db,

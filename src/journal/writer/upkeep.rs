@@ -23,8 +23,13 @@ const COPY_PAGES: i64 = 2_000;
 /// A WAL this long is begun anew as soon as what little is left of it can be copied: the longer it
 /// is, the longer it takes to find a page in it.
 const LONG_PAGES: i64 = 6_000;
-/// So little of it is copied by the writer itself.
-const LAST_PAGES: i64 = 500;
+/// So little of it is copied by the writer itself: it waits for the disk meanwhile.
+const LAST_PAGES: i64 = 64;
+/// For so long does retention wait until that little is left. It writes more than anybody, and would
+/// go on adding to what has to be copied while the disk is busy with what was there before.
+const ENDING_PATIENCE: Duration = Duration::from_millis(500);
+/// Where it could not come to an end in that time, this much is little.
+const MOST_LAST_PAGES: i64 = 500;
 /// Between looks at its length.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// After it could not be copied.
@@ -136,7 +141,11 @@ impl Writer {
         let copied = disk::wal_pages(&self.db).and_then(|(pages, in_file)| {
             let left = pages - in_file;
             let long = pages >= LONG_PAGES;
-            if left >= COPY_PAGES || (long && left > LAST_PAGES) {
+            let ending_since = self.copying.ending_since.filter(|_| long && left > 0);
+            let patient = ending_since.is_none_or(|since| since.elapsed() < ENDING_PATIENCE);
+            let last_pages = if patient { LAST_PAGES } else { MOST_LAST_PAGES };
+            self.copying.ending_since = (long && left > 0).then(|| ending_since.unwrap_or(now));
+            if left >= COPY_PAGES || (long && left > last_pages) {
                 self.copying.running = true;
                 disk.ask(Job::Checkpoint);
             } else if long && left > 0 {
@@ -177,6 +186,12 @@ impl Writer {
     pub(super) fn prune_if_due(&mut self) -> Result<(), JournalError> {
         let now = Instant::now();
         if now < self.prune_at || self.retry.is_some_and(|retry| now < retry.at) {
+            return Ok(());
+        }
+        if self.copying.ending_since.is_some_and(|since| since.elapsed() < ENDING_PATIENCE) {
+            // Looked at again even if nothing more is written.
+            self.copying.grown = true;
+            self.prune_at = now + STEP_LEAST;
             return Ok(());
         }
         let now_ms = now_ms();
