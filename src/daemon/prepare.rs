@@ -8,7 +8,7 @@ use crate::config::{SourceConfig, TableConfig};
 use crate::postgres::connection::connect;
 use crate::postgres::slot::slot;
 use crate::source::setup::setup;
-use crate::source::{Finding, Progress, SourceError, SourceOptions, failover};
+use crate::source::{Finding, Progress, Severity, SourceError, SourceOptions, failover, gave_way};
 
 use super::error::DaemonError;
 
@@ -54,12 +54,20 @@ async fn once(source: &SourceConfig, options: &SourceOptions) -> Result<(), Sour
             return Ok(());
         }
     }
+    if options.outbox.is_some() && gave_way(&client).await? {
+        // Capture says so.
+        return Ok(());
+    }
     let watcher = connect(&source.connection).await?;
     let mut report = |progress| match progress {
         Progress::Done(step) => info!(sql = step.sql, "setup {}", step.reason),
         Progress::Present(_) => {}
-        Progress::Note(Finding { subject, sentence, remedy, .. }) => {
-            warn!(remedy, "{subject} {sentence}");
+        Progress::Note(Finding { severity, subject, sentence, remedy }) => {
+            let remedy = remedy.as_deref();
+            match severity >= Severity::Warning {
+                true => warn!(remedy, "{subject} {sentence}"),
+                false => info!(remedy, "{subject} {sentence}"),
+            }
         }
         Progress::Waiting(whom) => warn!("setup waits: {whom}"),
     };
