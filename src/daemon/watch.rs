@@ -18,6 +18,7 @@ use crate::source::watch::{Look, TableName, Watch, carry_out};
 use crate::source::{Finding, Progress, SourceError, SourceOptions, Step};
 
 use super::lag::LagWatch;
+use super::prepare::shown;
 use super::reload::Fixed;
 use super::tables::Tables;
 
@@ -195,7 +196,7 @@ impl Watcher {
         let second = connect(&self.source.connection).await?;
         let what = self.what();
         let mut report = |progress| match progress {
-            Progress::Done(step) => info!(sql = step.sql, "done: {}", step.reason),
+            Progress::Done(step) => info!(sql = shown(&step), "done: {}", step.reason),
             Progress::Present(_) | Progress::Note(_) => {}
             Progress::Waiting(whom) => warn!("the {what} is not changed yet: {whom}"),
         };

@@ -365,3 +365,51 @@ async fn a_new_daemon_does_not_take_the_switch_back() {
     let said = format!("{}{}", taken_back.stdout, taken_back.stderr);
     assert!(said.contains("is in no outbox"), "{said}");
 }
+
+/// Before anybody has read it, and after; and to a role without rights.
+#[tokio::test(flavor = "multi_thread")]
+async fn status_counts_what_was_dropped_and_names_what_helps() {
+    let fixture = Fixture::new().await;
+    let client = fixture.database.client().await;
+    let dropped =
+        "insert into walhook.outbox (op, ordinal, new) values ('L', 0, '{\"dropped\": 7}')";
+    client.batch_execute(dropped).await.unwrap();
+    client.batch_execute(&emit(1, 2)).await.unwrap();
+    let status = fixture.workspace.run(&["status"]).await.stdout;
+    assert!(status.contains("7 more were dropped unread"), "{status}");
+    let daemon = fixture.start().await;
+    fixture.receiver.wait_for(2, PATIENCE).await;
+    client.batch_execute(dropped).await.unwrap();
+    let status = eventually(PATIENCE, "both are counted", async || {
+        let status = fixture.workspace.run(&["status", "--json"]).await.stdout;
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        (status["journal"]["outboxLost"] == 14).then_some(status)
+    })
+    .await;
+    assert_eq!(status["source"]["outbox"]["dropped"], 0, "{status}");
+    let text = fixture.workspace.run(&["status"]).await.stdout;
+    assert!(text.contains("14 changes make no event"), "{text}");
+    daemon.stop().await;
+
+    let role = format!("no_rights_{}", fixture.database.name());
+    client.batch_execute(&format!("create role {role} login")).await.unwrap();
+    let url = fixture.database.url();
+    let (_, place) = url.split_once('@').unwrap();
+    let url = format!("[source]\nurl = 'postgresql://{role}@{place}'");
+    let workspace = fixture.workspace.toml(&url);
+    let status = workspace.run(&["status"]).await;
+    assert_eq!(status.code, Some(1));
+    assert!(status.stdout.contains("`walhook check` says which rights"), "{}", status.stdout);
+    let grant = format!(
+        "grant usage on schema walhook to {role}; grant select, delete on walhook.outbox to {role};
+         grant select on walhook.state to {role}"
+    );
+    client.batch_execute(&grant).await.unwrap();
+    workspace.run(&["status"]).await.assert(0, &[]);
+    let daemon = workspace.spawn();
+    daemon.says("draining the outbox", PATIENCE).await;
+    client.batch_execute(&emit(3, 1)).await.unwrap();
+    fixture.receiver.wait_for(3, PATIENCE).await;
+    daemon.stop().await;
+    client.batch_execute(&format!("drop owned by {role}; drop role {role}")).await.unwrap();
+}

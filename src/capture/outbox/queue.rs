@@ -57,7 +57,13 @@ pub(super) struct Found {
 pub(super) async fn find(client: &Client, expected: Option<u64>) -> Result<Found, PgError> {
     const SQL: &str = include_str!("../../../sql/drain_source.sql");
     const STATE: &str = "select system_identifier, switched_lsn::text from walhook.state";
-    let failed = |error| PgError::query("could not ask whose outbox this is", error);
+    let failed = |error| {
+        let error = PgError::query("could not ask whose outbox this is", error);
+        match error.sqlstate() {
+            Some("42501") => error.or_remedy("`walhook check` says which rights are missing"),
+            _ => error,
+        }
+    };
     let row = client.query_typed_one(SQL, &[]).await.map_err(failed)?;
     let outbox: Option<u32> = row.try_get("outbox")?;
     let mut state = None;

@@ -36,10 +36,14 @@ pub(in crate::source) async fn status(
     if outbox.outbox.is_none() {
         return Ok(None);
     }
-    let row = client
-        .query_typed_one(SQL, &[(&MOST_COUNTED, Type::INT8)])
-        .await
-        .map_err(|error| PgError::query("could not look at the outbox", error))?;
+    let row =
+        client.query_typed_one(SQL, &[(&MOST_COUNTED, Type::INT8)]).await.map_err(|error| {
+            let error = PgError::query("could not look at the outbox", error);
+            match error.sqlstate() {
+                Some("42501") => error.or_remedy("`walhook check` says which rights are missing"),
+                _ => error,
+            }
+        })?;
     let counted: i64 = row.try_get("counted")?;
     let estimated: i64 = row.try_get("estimated")?;
     let exact = counted < MOST_COUNTED;
