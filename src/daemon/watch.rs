@@ -202,9 +202,15 @@ impl Watcher {
         };
         carry_out(client, &second, steps, WAIT, &mut report).await?;
         for (schema, name) in new {
+            let whole = match self.source.capture {
+                CaptureKind::Replication => {
+                    " (with `whole = true` a table is followed from its first row on)"
+                }
+                CaptureKind::Outbox => "",
+            };
             info!(
                 "the new table {schema:?}.{name:?} is followed from now on; rows written before are \
-                 no events (with `whole = true` a table is followed from its first row on)"
+                 no events{whole}"
             );
         }
         Ok(())
