@@ -275,6 +275,10 @@ pub(super) enum Kind {
         lsn: Lsn,
     },
     NotSwitched,
+    /// Whether it may be otherwise next time, as it was before.
+    Pooled {
+        now: bool,
+    },
     TooOld {
         version: u32,
     },
@@ -334,6 +338,11 @@ impl CaptureError {
         CaptureError(Kind::NotSwitched)
     }
 
+    /// The sessions of this connection are others' too. `now`: it was not so before.
+    pub(super) fn pooled(now: bool) -> CaptureError {
+        CaptureError(Kind::Pooled { now })
+    }
+
     /// A row of the outbox that only another version can read. It stays, and so does what is behind
     /// it.
     pub(super) fn unknown_op(op: u8, id: i64) -> CaptureError {
@@ -391,6 +400,7 @@ impl CaptureError {
                 | Kind::NoOutbox
                 | Kind::Switched { .. }
                 | Kind::NotSwitched
+                | Kind::Pooled { .. }
                 | Kind::UnfitSlot { .. }
                 | Kind::TooOld { .. }
         )
@@ -401,8 +411,14 @@ impl CaptureError {
         match &self.0 {
             Kind::Postgres { source, .. } | Kind::Stream { source, .. } => source.is_retryable(),
             Kind::Stalled(_) | Kind::NotYet(_) | Kind::Filter { .. } => true,
+            Kind::Pooled { now } => *now,
             _ => false,
         }
+    }
+
+    /// Whether somebody else had locked what was wanted, for longer than we wait.
+    pub(super) fn is_locked(&self) -> bool {
+        matches!(&self.0, Kind::Postgres { source, .. } if source.sqlstate() == Some("55P03"))
     }
 
     /// Whether it came from the connection at all, and not from what was said over it.
@@ -468,6 +484,11 @@ impl fmt::Display for CaptureError {
                 "the journal's events come from the outbox, and triggers still fill it: run \
                  `walhook setup` with source.capture = \"replication\", which goes over to logical \
                  replication, or set source.capture = \"outbox\" again",
+            ),
+            Kind::Pooled { .. } => f.write_str(
+                "source.url leads to a pooler that gives each transaction another session \
+                 (pgbouncer's pool_mode = transaction), where the lock that keeps two walhooks apart \
+                 does not hold: name the server itself, or a pool with pool_mode = session",
             ),
             Kind::TooOld { version } => write!(
                 f,

@@ -6,13 +6,15 @@
 //! numbered under its lock, so among those there is no other order. What was taken and is not known
 //! to be deleted is remembered, here and in the journal, and deleted first after an interruption.
 
+mod floor;
+mod pooler;
 mod queue;
 mod row;
 mod switch;
 mod tables;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,11 +32,13 @@ use super::change::{
 use super::error::{CaptureError, Refusal};
 use super::position::StartPoint;
 use super::progress::Progress;
-use super::wait::{Delay, LONGEST_DELAY, ask, settle, sleep_unless_stopped, unless_stopped};
+use super::wait::{
+    Delay, LONGEST_DELAY, answer_within, ask, settle, sleep_unless_stopped, unless_stopped,
+};
 
 pub use switch::{Switched, drain_switched};
 
-use queue::{BATCH_ROWS, Batch, Queue};
+use queue::{Batch, Queue};
 use row::{Entry, last_written};
 use tables::Tables;
 
@@ -45,8 +49,24 @@ const LOCK_ASKED_EVERY: Duration = Duration::from_millis(500);
 const LOOK_SHARE: u32 = 4;
 /// Rows that vanished, as many as are remembered at most.
 const MOST_VANISHED: usize = 20_000;
+/// But it is looked that often at least.
+const LONGEST_REST: Duration = Duration::from_secs(30);
+/// How long a session may be idle, beyond the time between two looks, before the server ends it.
+const IDLE: Duration = Duration::from_secs(60);
+/// The server counts it in milliseconds, of 31 bits.
+const LONGEST_IDLE: Duration = Duration::from_secs(20 * 24 * 3600);
+/// How long the server may take to find a batch, and the network to bring it. The server gives up
+/// before that, or else it would go on, and keep the lock, while we try again.
+const BATCH_WITHIN: Duration = Duration::from_secs(300);
+/// Between attempts to delete rows that somebody had locked.
+const HELD_ASKED_EVERY: Duration = Duration::from_secs(1);
+/// These take this part of the time at most.
+const HELD_SHARE: u32 = 10;
+/// With more such rows than that, walhook waits.
+const MOST_HELD: usize = 20_000;
 /// How soon an order to stop is noticed while there is no room downstream.
 const NOTICE_EVERY: Duration = Duration::from_millis(50);
+const DRAINING: &str = "draining the outbox";
 /// How long a stop waits for the last rows to become durable.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
@@ -104,6 +124,11 @@ struct Drainer<'a, S: ChangeSink> {
     source: Option<Source>,
     /// The rows taken that are not known to be deleted.
     taken: Vec<OutboxRow>,
+    /// Others of which it is known that they could not be, as somebody has locked them: a session that
+    /// drops the oldest rows keeps these locked until its transaction ends.
+    held: Vec<OutboxRow>,
+    /// When to try these again.
+    held_until: Instant,
     /// Whether some of these were not counted as a batch yet.
     open: bool,
     /// Rows taken among which some were dropped by a writer before they could be deleted
@@ -155,6 +180,8 @@ impl<'a, S: ChangeSink> Drainer<'a, S> {
             batch: point.as_ref().map_or(Lsn::ZERO, |point| point.resume_lsn),
             source: point.map(|point| point.source),
             taken,
+            held: Vec::new(),
+            held_until: Instant::now(),
             open: false,
             vanished: BTreeMap::new(),
             tables: Tables::default(),
@@ -204,14 +231,17 @@ impl<S: ChangeSink> Drainer<'_, S> {
         let connecting = connection::connect_to_listen(&options.connection, &heard);
         let client = unless_stopped(self.runtime, self.progress, connecting)
             .map_err(CaptureError::while_doing("connecting"))?;
-        let (source, outbox) = self.lock(&client)?;
-        let queue = self.ask(Queue::open(client, outbox, options.notify))?;
+        if self.ask(pooler::gives_others_our_session(&client, &options.connection))? {
+            return Err(CaptureError::pooled(self.worked).into());
+        }
+        let (source, outbox, process) = self.lock(&client)?;
+        let idle = IDLE.saturating_add(options.poll).min(LONGEST_IDLE);
+        let queue = Queue::open(client, outbox, process, idle, options.notify);
+        let mut queue = self.ask(queue)?;
         // What was taken over an earlier connection is deleted before anything is read.
         self.make_durable()?;
-        if !self.taken.is_empty() {
-            let deleted = self.ask(queue.forget(&self.taken))?;
-            self.deleted(deleted);
-        }
+        self.delete(&queue)?;
+        self.say_timeline(&source);
         let connected = self.sink.connected(&source, self.position, self.batch);
         connected.map_err(CaptureError::sink)?;
         info!("draining the outbox of {}", options.connection);
@@ -219,18 +249,19 @@ impl<S: ChangeSink> Drainer<'_, S> {
         self.worked = true;
         self.progress.streaming(true);
         let (began, batch) = (Instant::now(), self.batch);
-        let result = self.drain(&queue, &heard);
+        let result = self.drain(&mut queue, &heard);
         self.got_on = began.elapsed() > LONGEST_DELAY || self.batch != batch;
         result
     }
 
-    /// Waits until the outbox is there and ours; says whose it is, and its oid.
-    fn lock(&mut self, client: &Client) -> Result<(Source, u32), Ended> {
+    /// Waits until the outbox is there and ours; says whose it is, its oid, and the server's process
+    /// that has the lock for us.
+    fn lock(&mut self, client: &Client) -> Result<(Source, u32, i32), Ended> {
         let mut said = false;
         loop {
             let (source, outbox) = self.look(client)?;
-            if self.ask(queue::lock(client, outbox))? {
-                return Ok((source, outbox));
+            if let Some(process) = self.ask(queue::lock(client, outbox))? {
+                return Ok((source, outbox, process));
             }
             if !said {
                 info!(
@@ -286,25 +317,53 @@ impl<S: ChangeSink> Drainer<'_, S> {
         }
     }
 
+    /// A promoted standby may lack what was taken from its primary last, and the deletions of that: an
+    /// outbox cannot tell.
+    fn say_timeline(&self, now: &Source) {
+        let Some(before) = &self.source else { return };
+        let (old, new) = (before.timeline, now.timeline);
+        if old != new && old != 0 && new != 0 {
+            warn!(
+                "the server is on timeline {new}, after {old}: it was restored, or a standby took \
+                 over; if it lagged behind, events were sent of changes that it does not have, and \
+                 others come again, by the ids they had"
+            );
+        }
+    }
+
     /// Takes batches until told to stop, or until no more can come. Each round, in this order:
     /// 1. delete what the journal has for good, and read the next batch;
     /// 2. yield it, handing over whenever enough was gathered;
     /// 3. have it made durable;
-    /// 4. wait, unless there was as much as fits into one batch.
-    fn drain(&mut self, queue: &Queue, heard: &Notify) -> Result<(), Ended> {
+    /// 4. wait, if there was nothing.
+    fn drain(&mut self, queue: &mut Queue, heard: &Notify) -> Result<(), Ended> {
         loop {
-            let done: Vec<i64> = self.taken.iter().map(|row| row.id).collect();
             let asked = Instant::now();
-            let batch = self.ask(queue.next(&done, self.tables.recent()))?;
+            // The rest is known to be all only when all was looked through.
+            let next = queue.next(&self.taken, &self.held, self.tables.recent(), self.rest);
+            let batch = match self.ask_long(next) {
+                Err(error) if error.is_locked() && self.held.len() < MOST_HELD => {
+                    if self.progress.is_stopping() {
+                        return self.finish(queue);
+                    }
+                    self.delete(queue)?;
+                    continue;
+                }
+                batch => batch?,
+            };
             let took = asked.elapsed();
             if batch.rows.is_empty() && !self.vanished.is_empty() {
                 // Whatever was dropped is counted by now.
                 self.vanished.clear();
             }
-            if !done.is_empty() {
-                self.deleted(batch.deleted);
+            if !self.taken.is_empty() {
+                let taken = std::mem::take(&mut self.taken);
+                self.deleted(&taken, batch.deleted);
             }
-            let full = batch.rows.len() as i64 >= BATCH_ROWS;
+            if !batch.is_ours {
+                return Err(CaptureError::pooled(true).into());
+            }
+            let nothing = batch.rows.is_empty();
             let taken = self.take(queue, &batch);
             drop(batch);
             let durable = taken.and_then(|()| self.make_durable());
@@ -312,31 +371,20 @@ impl<S: ChangeSink> Drainer<'_, S> {
                 return self.finish(queue);
             }
             durable?;
-            if !full && self.taken.is_empty() {
-                if self.rest {
+            self.ask(queue.settle(took))?;
+            if !self.held.is_empty() && Instant::now() >= self.held_until {
+                self.delete(queue)?;
+            }
+            if nothing {
+                if self.rest && self.held.is_empty() {
                     return Ok(());
                 }
-                self.wait(heard, self.options.poll.max(took * LOOK_SHARE));
+                let rest = (took * LOOK_SHARE).min(LONGEST_REST);
+                self.wait(heard, self.options.poll.max(rest));
             }
             if self.progress.is_stopping() {
                 return self.finish(queue);
             }
-        }
-    }
-
-    /// Of what was taken, so many rows were still there to be deleted.
-    fn deleted(&mut self, deleted: u64) {
-        if deleted < self.taken.len() as u64 {
-            self.vanished.extend(self.taken.iter().map(|row| (row.id, *row)));
-        }
-        self.taken.clear();
-        self.sink.deleted();
-        // These are remembered until it is said what was dropped.
-        while self.vanished.len() > MOST_VANISHED {
-            self.vanished.pop_first();
-        }
-        for row in self.vanished.values() {
-            self.sink.took(*row);
         }
     }
 
@@ -533,21 +581,64 @@ impl<S: ChangeSink> Drainer<'_, S> {
     /// another journal.
     fn finish(&mut self, queue: &Queue) -> Result<(), Ended> {
         self.make_durable_until(Some(Instant::now() + STOP_GRACE))?;
-        if !self.taken.is_empty() {
-            let done: Vec<i64> = self.taken.iter().map(|row| row.id).collect();
-            let deleted = self.ask(queue.delete(&done))?;
-            // If some were dropped, the next run has to know.
-            if deleted == done.len() as u64 && self.vanished.is_empty() {
-                self.deleted(deleted);
-            }
+        Ok(self.delete(queue)?)
+    }
+
+    /// Deletes what was taken, as far as nobody has locked it.
+    fn delete(&mut self, queue: &Queue) -> Result<(), CaptureError> {
+        let done = [&self.held[..], &self.taken].concat();
+        if done.is_empty() {
+            return Ok(());
         }
+        let (begun, held_before) = (Instant::now(), self.held.len());
+        let (held, deleted) = self.ask_long(queue.delete(&done))?;
+        self.taken.clear();
+        self.held = held;
+        let still: HashSet<i64> = self.held.iter().map(|row| row.id).collect();
+        let done: Vec<OutboxRow> =
+            done.into_iter().filter(|row| !still.contains(&row.id)).collect();
+        self.deleted(&done, deleted);
+        let rows = self.held.len();
+        if rows > 0 && held_before == 0 {
+            info!(
+                rows,
+                "a transaction that goes on has locked rows of the outbox, which are sent already: \
+                 they are deleted when it ends"
+            );
+        }
+        self.held_until = Instant::now() + HELD_ASKED_EVERY.max(begun.elapsed() * HELD_SHARE);
         Ok(())
+    }
+
+    /// Of the rows `done`, so many were still there to be deleted. The journal forgets them, but for
+    /// those that are held, and those that may have been dropped: they are remembered until it is said
+    /// which were.
+    fn deleted(&mut self, done: &[OutboxRow], deleted: u64) {
+        if deleted < done.len() as u64 {
+            self.vanished.extend(done.iter().map(|row| (row.id, *row)));
+        }
+        while self.vanished.len() > MOST_VANISHED {
+            self.vanished.pop_first();
+        }
+        self.sink.deleted();
+        for row in self.held.iter().chain(self.vanished.values()) {
+            self.sink.took(*row);
+        }
     }
 
     fn ask<T>(
         &self,
         question: impl Future<Output = Result<T, PgError>>,
     ) -> Result<T, CaptureError> {
-        ask(self.runtime, self.progress, "draining the outbox", question)
+        ask(self.runtime, self.progress, DRAINING, question)
+    }
+
+    /// The same for what may take long: rows to be found, brought or deleted.
+    fn ask_long<T>(
+        &self,
+        question: impl Future<Output = Result<T, PgError>>,
+    ) -> Result<T, CaptureError> {
+        let answer = answer_within(BATCH_WITHIN, self.runtime, self.progress, question);
+        answer.map_err(CaptureError::while_doing(DRAINING))
     }
 }

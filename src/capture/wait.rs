@@ -32,8 +32,18 @@ pub(super) fn answer<T>(
     progress: &Progress,
     question: impl Future<Output = Result<T, PgError>>,
 ) -> Result<T, PgError> {
+    answer_within(ANSWER_WITHIN, runtime, progress, question)
+}
+
+/// The same for a question that may take so long.
+pub(super) fn answer_within<T>(
+    limit: Duration,
+    runtime: &Handle,
+    progress: &Progress,
+    question: impl Future<Output = Result<T, PgError>>,
+) -> Result<T, PgError> {
     let question = async {
-        let answer = tokio::time::timeout(ANSWER_WITHIN, question).await;
+        let answer = tokio::time::timeout(limit, question).await;
         answer.unwrap_or_else(|_| Err(no_answer()))
     };
     unless_stopped(runtime, progress, question)

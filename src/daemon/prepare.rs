@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::config::{SourceConfig, TableConfig};
 use crate::postgres::connection::connect;
 use crate::postgres::slot::slot;
 use crate::source::setup::setup;
-use crate::source::{Finding, Progress, SourceError, SourceOptions, failover};
+use crate::source::{
+    Finding, Progress, Severity, SourceError, SourceOptions, Step, failover, gave_way,
+};
 
 use super::error::DaemonError;
 
@@ -17,6 +19,8 @@ use super::error::DaemonError;
 const WAIT: Duration = Duration::from_secs(60);
 /// Between attempts while the server cannot be reached.
 const RETRY_EVERY: Duration = Duration::from_secs(2);
+/// What is longer is not shown in the log.
+const LONGEST_SQL: usize = 1_000;
 /// How many attempts that fail alike go by before it is said again.
 const SAY_EVERY: u32 = 30;
 
@@ -45,6 +49,12 @@ pub(super) async fn source(
     Ok(())
 }
 
+/// A step's SQL for the log, where it is not a text of pages (a function's): `walhook setup --dry-run`
+/// shows such.
+pub(super) fn shown(step: &Step) -> Option<&str> {
+    Some(&*step.sql).filter(|sql| sql.len() <= LONGEST_SQL)
+}
+
 async fn once(source: &SourceConfig, options: &SourceOptions) -> Result<(), SourceError> {
     let client = connect(&source.connection).await?;
     if options.outbox.is_none() {
@@ -54,12 +64,23 @@ async fn once(source: &SourceConfig, options: &SourceOptions) -> Result<(), Sour
             return Ok(());
         }
     }
+    if options.outbox.is_some() && gave_way(&client).await? {
+        // Capture says so.
+        return Ok(());
+    }
     let watcher = connect(&source.connection).await?;
     let mut report = |progress| match progress {
-        Progress::Done(step) => info!(sql = step.sql, "setup {}", step.reason),
+        Progress::Done(step) => {
+            info!(sql = shown(&step), "setup has done: {}", step.reason);
+            debug!(sql = step.sql, "setup has done: {}", step.reason);
+        }
         Progress::Present(_) => {}
-        Progress::Note(Finding { subject, sentence, remedy, .. }) => {
-            warn!(remedy, "{subject} {sentence}");
+        Progress::Note(Finding { severity, subject, sentence, remedy }) => {
+            let remedy = remedy.as_deref();
+            match severity >= Severity::Warning {
+                true => warn!(remedy, "{subject} {sentence}"),
+                false => info!(remedy, "{subject} {sentence}"),
+            }
         }
         Progress::Waiting(whom) => warn!("setup waits: {whom}"),
     };

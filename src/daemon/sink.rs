@@ -46,6 +46,8 @@ pub(super) struct JournalSink {
     batch: EventBatch,
     /// The rows of the outbox that the batch is about, whether they made events or not.
     taken: Vec<OutboxRow>,
+    /// How many changes those rows say are lost.
+    lost: u64,
     /// Whether those before are deleted, and the journal was not told.
     deleted: bool,
     /// What is to become durable.
@@ -80,6 +82,7 @@ impl JournalSink {
             generation: 0,
             batch: EventBatch::default(),
             taken: Vec::new(),
+            lost: 0,
             deleted: false,
             flush: None,
             waiting: None,
@@ -237,6 +240,7 @@ impl ChangeSink for JournalSink {
                         checkpoint: self.place(),
                         deleted: std::mem::take(&mut self.deleted),
                         taken: std::mem::take(&mut self.taken),
+                        lost: std::mem::take(&mut self.lost),
                     }
                 }
             };
@@ -269,6 +273,7 @@ impl ChangeSink for JournalSink {
     }
 
     fn lost(&mut self, changes: Option<u64>, why: String) {
+        self.lost = self.lost.saturating_add(changes.unwrap_or(1));
         self.journal.report(Report::Gap { endpoint: None, events: changes, reason: why });
     }
 

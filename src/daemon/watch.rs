@@ -18,6 +18,7 @@ use crate::source::watch::{Look, TableName, Watch, carry_out};
 use crate::source::{Finding, Progress, SourceError, SourceOptions, Step};
 
 use super::lag::LagWatch;
+use super::prepare::shown;
 use super::reload::Fixed;
 use super::tables::Tables;
 
@@ -195,15 +196,21 @@ impl Watcher {
         let second = connect(&self.source.connection).await?;
         let what = self.what();
         let mut report = |progress| match progress {
-            Progress::Done(step) => info!(sql = step.sql, "done: {}", step.reason),
+            Progress::Done(step) => info!(sql = shown(&step), "done: {}", step.reason),
             Progress::Present(_) | Progress::Note(_) => {}
             Progress::Waiting(whom) => warn!("the {what} is not changed yet: {whom}"),
         };
         carry_out(client, &second, steps, WAIT, &mut report).await?;
         for (schema, name) in new {
+            let whole = match self.source.capture {
+                CaptureKind::Replication => {
+                    " (with `whole = true` a table is followed from its first row on)"
+                }
+                CaptureKind::Outbox => "",
+            };
             info!(
                 "the new table {schema:?}.{name:?} is followed from now on; rows written before are \
-                 no events (with `whole = true` a table is followed from its first row on)"
+                 no events{whole}"
             );
         }
         Ok(())

@@ -31,9 +31,18 @@ pub(super) struct Notice {
     pub(super) is_expected: bool,
 }
 
+/// Where a [`Relation`]'s columns come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// The stream, which may lack some that the table has.
+    Published,
+    /// The catalog, and the rows that triggers recorded.
+    Recorded,
+}
+
 impl Told {
-    pub(super) fn new(rule: &TableRule, relation: &Relation) -> Told {
-        let mut notices = missing(rule, relation);
+    pub(super) fn new(rule: &TableRule, relation: &Relation, shown: Shown) -> Told {
+        let mut notices = missing(rule, relation, shown);
         let names = names(rule, relation, &mut notices);
         let position = |name: &String| relation.columns.iter().position(|it| it.name == *name);
         let soft_delete = rule.soft_delete.as_ref().and_then(position);
@@ -89,8 +98,8 @@ fn names(rule: &TableRule, relation: &Relation, notices: &mut Vec<Notice>) -> Ve
     names
 }
 
-/// The columns a rule names that the table's stream has not.
-fn missing(rule: &TableRule, relation: &Relation) -> Vec<Notice> {
+/// The columns a rule names that the table, or its stream, has not.
+fn missing(rule: &TableRule, relation: &Relation, shown: Shown) -> Vec<Notice> {
     let listed = match &rule.columns {
         Columns::All => ("columns", &[][..]),
         Columns::Only(columns) => ("columns", &columns[..]),
@@ -101,10 +110,16 @@ fn missing(rule: &TableRule, relation: &Relation) -> Vec<Notice> {
     let renamed = rule.rename.iter().map(|(column, _)| ("rename", column));
     let named = listed.chain(soft_delete).chain(renamed);
     let absent = named.filter(|(_, name)| relation.columns.iter().all(|it| it.name != **name));
-    absent.map(|(key, name)| notice_of_missing(rule, relation, key, name)).collect()
+    absent.map(|(key, name)| notice_of_missing(rule, relation, shown, key, name)).collect()
 }
 
-fn notice_of_missing(rule: &TableRule, relation: &Relation, key: &str, name: &str) -> Notice {
+fn notice_of_missing(
+    rule: &TableRule,
+    relation: &Relation,
+    shown: Shown,
+    key: &str,
+    name: &str,
+) -> Notice {
     let nearest = nearest(name, relation);
     let hint = match nearest {
         Some(nearest) => format!("did you mean {nearest:?}?"),
@@ -115,12 +130,17 @@ fn notice_of_missing(rule: &TableRule, relation: &Relation, key: &str, name: &st
             format!("it has {}{more}", columns.join(", "))
         }
     };
+    let table = format!("table {:?}.{:?}", relation.schema, relation.name);
     Notice {
-        sentence: format!(
-            "the stream of table {:?}.{:?} has no column {name:?}, which `{key}` names, as the \
-             table has none or the publication leaves it out: {hint}",
-            relation.schema, relation.name
-        ),
+        sentence: match shown {
+            Shown::Published => format!(
+                "the stream of {table} has no column {name:?}, which `{key}` names, as the table \
+                 has none or the publication leaves it out: {hint}"
+            ),
+            Shown::Recorded => {
+                format!("{table} has no column {name:?}, which `{key}` names: {hint}")
+            }
+        },
         is_expected: rule.pattern.as_exact().is_none() && nearest.is_none(),
     }
 }

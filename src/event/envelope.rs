@@ -2,6 +2,7 @@
 
 use super::id::{EventId, TransactionTag};
 use super::render::string;
+use crate::capture::CaptureKind;
 use crate::capture::change::{Position, Transaction};
 use crate::postgres::lsn::Lsn;
 
@@ -34,6 +35,11 @@ impl Source {
         quoted(&mut tail, capture);
         tail.extend_from_slice(b"}}");
         Source { system_identifier, database_oid, capture, head, tail }
+    }
+
+    /// Whether triggers record the changes.
+    pub(super) fn is_recorded(&self) -> bool {
+        self.capture == CaptureKind::Outbox.as_str()
     }
 
     /// `"source":{"database":"crm","schema":"public","table":"people","lsn":"`

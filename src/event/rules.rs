@@ -15,7 +15,7 @@ use recorded::Shapes;
 pub use table::{Case, Columns, TableRule};
 
 use super::batch::{EventBatch, Lanes};
-use super::columns::{Notice, Told};
+use super::columns::{Notice, Shown, Told};
 use super::envelope::{self, Source, TransactionParts};
 use super::lanes::LaneHash;
 use super::message::CustomEvent;
@@ -205,7 +205,11 @@ fn plan(
     notices: &mut Notices,
 ) -> Option<Plan> {
     let rule = choose(tables, |rule| &rule.pattern, &relation.schema, &relation.name)?;
-    let told = Told::new(rule, relation);
+    let shown = match source.is_recorded() {
+        true => Shown::Recorded,
+        false => Shown::Published,
+    };
+    let told = Told::new(rule, relation, shown);
     for notice in &told.notices {
         notices.say(notice);
     }

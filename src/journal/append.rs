@@ -17,6 +17,7 @@ const INSERT_SEGMENT: &str = "INSERT INTO segments \
 const INSERT_TAKEN: &str =
     "INSERT OR REPLACE INTO outbox_taken (id, xid, written_at_us) VALUES (?1, ?2, ?3)";
 const FORGET_TAKEN: &str = "DELETE FROM outbox_taken";
+const ADD_LOST: &str = "UPDATE journal SET outbox_lost = outbox_lost + ?1";
 const TAKEN: &str = "SELECT id, xid, written_at_us FROM outbox_taken ORDER BY id";
 const UNSUMMARISED: &str = "SELECT min(seq), max(seq), min(id), max(id) FROM events \
     WHERE seq > coalesce((SELECT max(last_seq) FROM segments), 0)";
@@ -64,6 +65,10 @@ pub(super) fn append(
         for row in &append.taken {
             insert.execute((row.id, row.xid.cast_signed(), row.written_at_us))?;
         }
+    }
+    if append.lost > 0 {
+        let lost = i64::try_from(append.lost).unwrap_or(i64::MAX);
+        connection.prepare_cached(ADD_LOST)?.execute([lost])?;
     }
     written.checkpoint = Some(append.checkpoint);
     Ok(())

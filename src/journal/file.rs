@@ -14,10 +14,11 @@ use super::error::JournalError;
 const APPLICATION_ID: i64 = 0x7768_6B31;
 
 /// One step each; `PRAGMA user_version` counts those applied. Steps are never edited once released.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("../../sql/journal.sql"),
     include_str!("../../sql/journal_2.sql"),
     include_str!("../../sql/journal_3.sql"),
+    include_str!("../../sql/journal_4.sql"),
 ];
 
 /// The schema this version knows.

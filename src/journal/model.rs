@@ -83,6 +83,8 @@ pub struct Append {
     /// The rows of the outbox that this is all about. They are remembered until it is said that
     /// they are deleted.
     pub taken: Vec<OutboxRow>,
+    /// How many changes those rows say are lost: these are counted.
+    pub lost: u64,
 }
 
 /// An endpoint's number in the journal.

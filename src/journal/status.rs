@@ -14,7 +14,7 @@ use super::model::{Checkpoint, Seq, SourceIdentity};
 use super::orders::{self, OrderResult};
 
 const HEAD: &str = "SELECT last_seq, system_identifier, database_oid, database, timeline, slot, \
-    commit_lsn, ordinal, resume_lsn, durable_lsn, capture FROM journal";
+    commit_lsn, ordinal, resume_lsn, durable_lsn, capture, outbox_lost FROM journal";
 const OLDEST_EVENT: &str = "SELECT committed_at_us FROM events ORDER BY seq LIMIT 1";
 const SIZE: &str = "SELECT (page_count - freelist_count) * page_size \
     FROM pragma_page_count, pragma_freelist_count, pragma_page_size";
@@ -53,6 +53,9 @@ pub struct JournalStatus {
     pub checkpoint: Option<Checkpoint>,
     /// How far the replication slot may have been told.
     pub durable_lsn: Lsn,
+    /// How many changes an outbox lost, ever: rows that were dropped unread, and those a trigger
+    /// could not record.
+    pub outbox_lost: u64,
     /// What is kept.
     pub events: EventsStatus,
     /// Bytes of content, without what is free for reuse.
@@ -173,6 +176,7 @@ pub(super) struct Head {
     pub(super) identity: Option<SourceIdentity>,
     pub(super) checkpoint: Option<Checkpoint>,
     durable_lsn: Lsn,
+    outbox_lost: u64,
 }
 
 impl JournalReader {
@@ -200,6 +204,7 @@ impl JournalReader {
                 identity: head.identity,
                 checkpoint: head.checkpoint,
                 durable_lsn: head.durable_lsn,
+                outbox_lost: head.outbox_lost,
                 events,
                 size_bytes: size.unsigned_abs(),
                 endpoints,
@@ -299,7 +304,8 @@ pub(super) fn head(db: &Connection) -> rusqlite::Result<Head> {
             }),
         };
         let durable_lsn = Lsn(row.get::<_, i64>(9)? as u64);
-        Ok(Head { last_seq: row.get(0)?, identity, checkpoint, durable_lsn })
+        let outbox_lost = count(row, 11)?;
+        Ok(Head { last_seq: row.get(0)?, identity, checkpoint, durable_lsn, outbox_lost })
     })
 }
 

@@ -27,6 +27,7 @@ pub use error::SourceError;
 pub use facts::{Facts, gather};
 pub use filter::{FilterFacts, Form};
 pub use finding::{Finding, Severity};
+pub use outbox::switch::gave_way;
 pub use plan::{Plan, Progress, Step};
 
 use crate::postgres::TablePattern;

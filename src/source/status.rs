@@ -36,6 +36,8 @@ pub struct OutboxStatus {
     pub exact: bool,
     /// How long ago the oldest was written.
     pub oldest: Option<Duration>,
+    /// How many were dropped unread, as far as nobody has read that.
+    pub dropped: u64,
     /// What it takes on the disk with its index, dead rows included.
     pub bytes: u64,
     /// How many may wait.

@@ -22,6 +22,7 @@ mod outage;
 mod outbox;
 mod outbox_drain;
 mod outbox_setup;
+mod outbox_trouble;
 mod publication;
 mod refusals;
 mod rendering;

@@ -1,26 +1,34 @@
 //! The outbox as a queue, in the server's words: whose it is, its lock, a batch, deleting.
 
-use futures_util::future::try_join4;
+use std::time::Duration;
+
+use futures_util::future::{try_join, try_join4};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row, Statement};
 
+use super::floor::Floor;
+use super::row::Written;
 use crate::capture::change::{OutboxRow, Source};
 use crate::postgres::catalog;
 use crate::postgres::error::PgError;
 use crate::postgres::lsn::Lsn;
 
 /// Rows of one batch, at most.
-pub(super) const BATCH_ROWS: i64 = 2_000;
+const BATCH_ROWS: i64 = 2_000;
 /// Bytes of one batch, about.
 const BATCH_BYTES: i64 = 8 << 20;
+/// Rows that are deleted together, where some are locked.
+const PART: usize = 100;
 
 /// The second half of the lock's key; the first is the outbox's oid.
 const LOCK: i32 = 0x7768_6B31;
 
 /// Of our session:
 /// - a commit is on disk when it is answered, though the server may see that otherwise;
-/// - rows locked by somebody are not waited for for ever, while the lock on the outbox is held;
-/// - nor does that lock outlive us by long when the network parts us from the server;
+/// - rows that somebody has locked are not waited for for long;
+/// - nor does that lock outlive us by long when the network parts us from the server, or when we
+///   gave up waiting for an answer;
 /// - the outbox is read and deleted from by its key: what the planner believes of a table that is
 ///   nearly always empty is wrong whenever it matters;
 /// - a database that does not know the encoding of its text sends it as it is, where it would
@@ -30,7 +38,7 @@ const SESSION: &str = "\
         where current_setting('synchronous_commit') = 'off'; \
     select set_config('client_encoding', 'SQL_ASCII', false) \
         where current_setting('server_encoding') = 'SQL_ASCII'; \
-    set lock_timeout = '10s'; \
+    set lock_timeout = '2s'; set statement_timeout = '4min'; \
     set tcp_keepalives_idle = 10; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 3; \
     set enable_seqscan = off; set enable_bitmapscan = off; set enable_sort = off; \
     set plan_cache_mode = force_generic_plan";
@@ -53,7 +61,13 @@ pub(super) struct Found {
 pub(super) async fn find(client: &Client, expected: Option<u64>) -> Result<Found, PgError> {
     const SQL: &str = include_str!("../../../sql/drain_source.sql");
     const STATE: &str = "select system_identifier, switched_lsn::text from walhook.state";
-    let failed = |error| PgError::query("could not ask whose outbox this is", error);
+    let failed = |error| {
+        let error = PgError::query("could not ask whose outbox this is", error);
+        match error.sqlstate() {
+            Some("42501") => error.or_remedy("`walhook check` says which rights are missing"),
+            _ => error,
+        }
+    };
     let row = client.query_typed_one(SQL, &[]).await.map_err(failed)?;
     let outbox: Option<u32> = row.try_get("outbox")?;
     let mut state = None;
@@ -94,16 +108,15 @@ fn identifier(real: Option<u64>, stored: Option<u64>, expected: Option<u64>) -> 
     }
 }
 
-/// Takes the lock, if nobody has it. It is ours until the connection ends.
-pub(super) async fn lock(client: &Client, outbox: u32) -> Result<bool, PgError> {
+/// Takes the lock, if nobody has it, and says which of the server's processes we have. It is ours
+/// until the connection ends.
+pub(super) async fn lock(client: &Client, outbox: u32) -> Result<Option<i32>, PgError> {
+    const SQL: &str = "select pg_try_advisory_lock($1, $2), pg_backend_pid()";
     let row = client
-        .query_typed_one(
-            "select pg_try_advisory_lock($1, $2)",
-            &[(&outbox.cast_signed(), Type::INT4), (&LOCK, Type::INT4)],
-        )
+        .query_typed_one(SQL, &[(&outbox.cast_signed(), Type::INT4), (&LOCK, Type::INT4)])
         .await
         .map_err(|error| PgError::query("could not lock the outbox", error))?;
-    Ok(row.try_get(0)?)
+    Ok(row.try_get::<_, bool>(0)?.then_some(row.try_get(1)?))
 }
 
 /// The outbox over a connection that has its lock.
@@ -111,9 +124,12 @@ pub(super) struct Queue {
     pub(super) client: Client,
     /// The outbox's oid.
     pub(super) outbox: u32,
+    /// The process that has the lock.
+    process: i32,
     read: Statement,
     delete: Statement,
     digests: Statement,
+    floor: Floor,
 }
 
 /// What one transaction brought.
@@ -123,72 +139,71 @@ pub(super) struct Batch {
     pub(super) digests: Vec<Row>,
     /// How many of the rows that were to be deleted were still there.
     pub(super) deleted: u64,
+    /// Whether it was read by the process that has the lock. A pooler may give every transaction
+    /// another one.
+    pub(super) is_ours: bool,
 }
 
 impl Queue {
-    pub(super) async fn open(client: Client, outbox: u32, listen: bool) -> Result<Queue, PgError> {
+    /// `process` is who has the lock; the server ends the session, and with it the lock, when nothing
+    /// is asked for as long as `idle`.
+    pub(super) async fn open(
+        client: Client,
+        outbox: u32,
+        process: i32,
+        idle: Duration,
+        listen: bool,
+    ) -> Result<Queue, PgError> {
         const READ: &str = include_str!("../../../sql/drain_read.sql");
         const DELETE: &str = include_str!("../../../sql/drain_delete.sql");
         const DIGESTS: &str = include_str!("../../../sql/drain_digests.sql");
         let failed = |error| PgError::query("could not get ready to read the outbox", error);
         client.batch_execute(SESSION).await.map_err(failed)?;
+        // One that is frozen, or cannot write its journal, makes room for another.
+        let leave = format!("set idle_session_timeout = {}", idle.as_millis());
+        client.batch_execute(&leave).await.map_err(failed)?;
         if listen {
             client.batch_execute("listen walhook").await.map_err(failed)?;
         }
-        let read = client.prepare_typed(READ, &[Type::INT8, Type::INT8]).await.map_err(failed)?;
-        let delete = client.prepare_typed(DELETE, &[Type::INT8_ARRAY]).await.map_err(failed)?;
+        let numbers = [Type::INT8, Type::INT8, Type::INT8, Type::INT8_ARRAY];
+        let read = client.prepare_typed(READ, &numbers).await.map_err(failed)?;
+        let arrays = [Type::INT8_ARRAY, Type::XID8_ARRAY, Type::TIMESTAMPTZ_ARRAY, Type::OID];
+        let delete = client.prepare_typed(DELETE, &arrays).await.map_err(failed)?;
         let digests = client.prepare_typed(DIGESTS, &[Type::OID_ARRAY]).await.map_err(failed)?;
-        Ok(Queue { client, outbox, read, delete, digests })
+        Ok(Queue { client, outbox, process, read, delete, digests, floor: Floor::default() })
     }
 
-    /// Deletes rows that an earlier connection took, whatever became of them; says how many there
-    /// were.
-    pub(super) async fn forget(&self, rows: &[OutboxRow]) -> Result<u64, PgError> {
-        const SQL: &str = include_str!("../../../sql/drain_forget.sql");
-        let mut deleted = 0;
-        for rows in rows.chunks(10_000) {
-            let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
-            let xids: Vec<i64> = rows.iter().map(|row| row.xid.cast_signed()).collect();
-            let times: Vec<i64> = rows.iter().map(|row| row.written_at_us).collect();
-            let all = Type::INT8_ARRAY;
-            deleted += self
-                .client
-                .execute_typed(SQL, &[(&ids, all.clone()), (&xids, all.clone()), (&times, all)])
-                .await
-                .map_err(|error| PgError::query("could not delete rows of the outbox", error))?;
-        }
-        Ok(deleted)
-    }
-
-    /// Deletes the rows with the numbers `done` and reads the next batch, in one transaction and one
-    /// round trip.
+    /// Deletes the rows `done` and reads the next batch but for the rows `held`, in one transaction
+    /// and one round trip. With `whole`, the whole outbox is looked through for it.
     ///
     /// Its commit makes sure that what was read is on disk: the server shows a transaction that was
     /// committed with `synchronous_commit = off` before it is. Where nothing was deleted, which
     /// leaves the commit without a record, something is written to the log for that.
-    pub(super) async fn next(&self, done: &[i64], tables: &[u32]) -> Result<Batch, PgError> {
+    pub(super) async fn next(
+        &mut self,
+        done: &[OutboxRow],
+        held: &[OutboxRow],
+        tables: &[u32],
+        whole: bool,
+    ) -> Result<Batch, PgError> {
+        const BEGIN: &str = "begin isolation level read committed";
         const FLUSH: &str = "select pg_logical_emit_message(true, 'walhook.outbox', '')";
         let failed = |error| PgError::query("could not read the outbox", error);
-        let Queue { client, read, delete, digests, .. } = self;
+        let look = self.floor.look(whole);
+        let above = look.above();
+        let held: Vec<i64> = held.iter().map(|row| row.id).collect();
+        let Queue { client, read, digests, .. } = &*self;
         // Polled in this order, and so sent in it.
         let (_, deleted, (rows, digests), _) = try_join4(
-            client.batch_execute("begin"),
+            client.batch_execute(BEGIN),
+            self.delete_from(done),
             async {
-                match done.is_empty() {
-                    true => Ok(0),
-                    false => client.execute(delete, &[&done]).await,
-                }
-            },
-            async {
-                futures_util::future::try_join(
-                    client.query(read, &[&BATCH_ROWS, &BATCH_BYTES]),
-                    async {
-                        match tables.is_empty() {
-                            true => Ok(Vec::new()),
-                            false => client.query(digests, &[&tables]).await,
-                        }
-                    },
-                )
+                try_join(client.query(read, &[&BATCH_ROWS, &BATCH_BYTES, &above, &held]), async {
+                    match tables.is_empty() {
+                        true => Ok(Vec::new()),
+                        false => client.query(digests, &[&tables]).await,
+                    }
+                })
                 .await
             },
             client.batch_execute("commit"),
@@ -198,14 +213,65 @@ impl Queue {
         if deleted == 0 && !rows.is_empty() {
             client.batch_execute(FLUSH).await.map_err(failed)?;
         }
-        Ok(Batch { rows, digests, deleted })
+        let (first, last) = (id_of(rows.first())?, id_of(rows.last())?);
+        self.floor.looked(look, first, last);
+        let process: Option<i32> = rows.first().map(|row| row.try_get(13)).transpose()?;
+        let is_ours = process.is_none_or(|process| process == self.process);
+        Ok(Batch { rows, digests, deleted, is_ours })
     }
 
-    /// Deletes the rows with the numbers `done`, and says how many were still there.
-    pub(super) async fn delete(&self, done: &[i64]) -> Result<u64, PgError> {
-        let deleted = self.client.execute(&self.delete, &[&done]).await;
-        deleted.map_err(|error| PgError::query("could not delete from the outbox", error))
+    /// Asks who may still bring low numbers, where looking for these took long.
+    pub(super) async fn settle(&mut self, took: Duration) -> Result<(), PgError> {
+        const SQL: &str = include_str!("../../../sql/drain_writers.sql");
+        if !self.floor.is_worth_asking(took) {
+            return Ok(());
+        }
+        let asked = self.client.query_typed(SQL, &[(&self.outbox, Type::OID)]).await;
+        let rows = asked
+            .map_err(|error| PgError::query("could not ask who writes to the outbox", error))?;
+        let writers: Result<Vec<String>, _> = rows.iter().map(|row| row.try_get(0)).collect();
+        self.floor.heard(writers?);
+        Ok(())
     }
+
+    /// Deletes the rows `done`, whatever became of them: others that have their numbers now stay.
+    /// Does not wait for those that somebody has locked, and says which they may be, and how many of
+    /// the others were still there.
+    pub(super) async fn delete(
+        &self,
+        done: &[OutboxRow],
+    ) -> Result<(Vec<OutboxRow>, u64), PgError> {
+        const HURRY: &str = "set lock_timeout = '50ms'";
+        const PATIENCE: &str = "set lock_timeout = '2s'";
+        let failed = |error| PgError::query("could not delete from the outbox", error);
+        let (mut held, mut deleted) = (Vec::new(), 0);
+        self.client.batch_execute(HURRY).await.map_err(failed)?;
+        for part in done.chunks(PART) {
+            match self.delete_from(part).await {
+                Ok(rows) => deleted += rows,
+                Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                    held.extend_from_slice(part);
+                }
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        self.client.batch_execute(PATIENCE).await.map_err(failed)?;
+        Ok((held, deleted))
+    }
+
+    async fn delete_from(&self, done: &[OutboxRow]) -> Result<u64, tokio_postgres::Error> {
+        if done.is_empty() {
+            return Ok(0);
+        }
+        let ids: Vec<i64> = done.iter().map(|row| row.id).collect();
+        let xids: Vec<Written> = done.iter().map(|row| Written::by(row.xid)).collect();
+        let times: Vec<Written> = done.iter().map(|row| Written::at(row.written_at_us)).collect();
+        self.client.execute(&self.delete, &[&ids, &xids, &times, &self.outbox]).await
+    }
+}
+
+fn id_of(row: Option<&Row>) -> Result<Option<i64>, PgError> {
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
 }
 
 #[cfg(test)]

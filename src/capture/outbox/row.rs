@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::str;
 
+use bytes::BytesMut;
 use tokio_postgres::Row;
-use tokio_postgres::types::{FromSql, Type};
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 use crate::capture::change::OutboxRow;
 use crate::postgres::error::PgError;
@@ -133,4 +134,34 @@ impl FromSql<'_> for Micros {
     fn accepts(ty: &Type) -> bool {
         *ty == Type::TIMESTAMPTZ
     }
+}
+
+/// An xid8 or a timestamptz on its way to the server.
+#[derive(Debug)]
+pub(super) struct Written([u8; 8]);
+
+impl Written {
+    /// A transaction.
+    pub(super) fn by(xid: u64) -> Written {
+        Written(xid.to_be_bytes())
+    }
+
+    /// A moment, in microseconds since the Unix epoch, as [`Micros`] reads it.
+    pub(super) fn at(us: i64) -> Written {
+        let infinity = us == i64::MAX;
+        Written(if infinity { us } else { us.saturating_sub(EPOCH_US) }.to_be_bytes())
+    }
+}
+
+impl ToSql for Written {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        out.extend_from_slice(&self.0);
+        Ok(IsNull::No)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        [Type::XID8, Type::TIMESTAMPTZ].contains(ty)
+    }
+
+    to_sql_checked!();
 }

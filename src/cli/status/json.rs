@@ -57,6 +57,7 @@ fn outbox(outbox: &OutboxStatus) -> Value {
         "exact": outbox.exact,
         "oldestSeconds": outbox.oldest.map(|age| age.as_secs_f64()),
         "bytes": outbox.bytes,
+        "dropped": outbox.dropped,
         "maxRows": outbox.max_rows,
         "policy": match outbox.policy {
             OutboxPolicy::BlockNever => "block_never",
@@ -100,6 +101,7 @@ fn journal_of(path: &str, journal: &JournalStatus) -> Value {
         // Of an outbox, these only count batches.
         "journaledLsn": text(journal.checkpoint.filter(|_| slot).map(|point| point.resume_lsn)),
         "durableLsn": text(Some(journal.durable_lsn).filter(|_| slot)),
+        "outboxLost": journal.outbox_lost,
         "identity": journal.identity.as_ref().map(|identity| json!({
             "systemIdentifier": identity.system_identifier.to_string(),
             "database": identity.database,

@@ -100,6 +100,12 @@ fn outbox(lines: &mut Lines, outbox: &OutboxStatus) {
         outbox.rows, outbox.max_rows
     ));
     lines.more(&format!("it takes {}", bytes(outbox.bytes)));
+    if outbox.dropped > 0 {
+        lines.more(&format!(
+            "{} more were dropped unread, which walhook has yet to tell as walhook.gap",
+            outbox.dropped
+        ));
+    }
     for (schema, name) in &outbox.unfit {
         lines.more(&format!(
             "the triggers of {schema}.{name} are missing or not as they should be: `walhook setup`"
@@ -144,6 +150,12 @@ fn journal_of(lines: &mut Lines, path: &str, journal: &JournalStatus) {
     let capture = journal.identity.as_ref().map(|identity| identity.capture);
     // Of an outbox, these only count batches.
     let checkpoint = journal.checkpoint.filter(|_| capture != Some(CaptureKind::Outbox));
+    if journal.outbox_lost > 0 {
+        lines.more(&format!(
+            "{} changes make no event, as the outbox dropped them or a trigger could not record them",
+            journal.outbox_lost
+        ));
+    }
     if let Some(checkpoint) = checkpoint {
         lines.more(&format!(
             "journaled up to {}, durable up to {}",

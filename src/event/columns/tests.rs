@@ -33,7 +33,7 @@ fn renames(names: &[(&str, &str)]) -> Vec<(String, String)> {
 
 /// What the columns are called, with `-` for those that are not told.
 fn called(rule: &TableRule, columns: &[&str]) -> (Vec<String>, usize) {
-    let told = Told::new(rule, &relation(columns));
+    let told = Told::new(rule, &relation(columns), Shown::Published);
     let names = told.names.into_iter().map(|name| name.unwrap_or_else(|| "-".into()));
     (names.collect(), told.notices.len())
 }
@@ -76,10 +76,19 @@ fn two_columns_never_get_one_name() {
 #[test]
 fn a_collision_is_said() {
     let camel = TableRule { case: Case::Camel, ..rule() };
-    let notices = Told::new(&camel, &relation(&["a_b", "aB"])).notices;
+    let notices = Told::new(&camel, &relation(&["a_b", "aB"]), Shown::Published).notices;
     let sentence = "two columns of table \"public\".\"people\" would be called \"aB\" in events, \
                     so \"a_b\" is called \"a_b\" there: give it another name with `rename`";
     assert_eq!(notices, [Notice { sentence: sentence.into(), is_expected: false }]);
+}
+
+#[test]
+fn of_recorded_rows_no_publication_is_spoken_of() {
+    let rule = TableRule { columns: Columns::Except(list(&["emial"])), ..rule() };
+    let told = Told::new(&rule, &relation(&["id", "email"]), Shown::Recorded);
+    let sentence = "table \"public\".\"people\" has no column \"emial\", which `exclude` names: \
+                    did you mean \"email\"?";
+    assert_eq!(told.notices, [Notice { sentence: sentence.into(), is_expected: false }]);
 }
 
 #[test]
@@ -90,7 +99,7 @@ fn columns_the_stream_does_not_have_are_said() {
         rename: renames(&[("Id", "number")]),
         ..rule()
     };
-    let told = Told::new(&rule, &relation(&["id", "email"]));
+    let told = Told::new(&rule, &relation(&["id", "email"]), Shown::Published);
     assert!(told.soft_delete.is_none());
     let start = "the stream of table \"public\".\"people\" has no column";
     let middle = "as the table has none or the publication leaves it out";
@@ -126,7 +135,7 @@ fn a_pattern_may_name_columns_that_only_some_tables_have() {
         columns: Columns::Except(list(&["password_hash", "emial"])),
         ..TableRule::new(pattern, None)
     };
-    let told = Told::new(&rule, &relation(&["id", "email"]));
+    let told = Told::new(&rule, &relation(&["id", "email"]), Shown::Published);
     let expected: Vec<_> = told.notices.iter().map(|notice| notice.is_expected).collect();
     assert_eq!(expected, [true, false]);
 }
@@ -136,6 +145,6 @@ fn a_list_of_columns_has_an_end() {
     let columns: Vec<String> = (0..100).map(|number| format!("column_number_{number}")).collect();
     let columns: Vec<&str> = columns.iter().map(|column| &**column).collect();
     let rule = TableRule { soft_delete: Some("x".into()), ..rule() };
-    let notices = Told::new(&rule, &relation(&columns)).notices;
+    let notices = Told::new(&rule, &relation(&columns), Shown::Published).notices;
     assert!(notices[0].sentence.ends_with("\"column_number_19\", …"), "{}", notices[0].sentence);
 }

@@ -45,6 +45,24 @@ fn taken_rows_are_remembered_until_they_are_deleted() {
     assert_eq!(taken(&journal), [rows(5..6)[0], again]);
 }
 
+#[test]
+fn what_is_lost_is_counted_for_good() {
+    let fixture = Fixture::new();
+    let (journal, writer) = fixture.open();
+    for lost in [2, 0, 40] {
+        append(
+            &journal,
+            Append { lost, taken: rows(1..2), checkpoint: checkpoint_at(1), ..Append::default() },
+        );
+    }
+    journal.make_durable().unwrap();
+    writer.stop().unwrap();
+    drop(journal);
+    let (journal, _writer) = fixture.open();
+    let status = Journal::open_read_only(journal.path()).unwrap().status().unwrap();
+    assert_eq!(status.outbox_lost, 42);
+}
+
 /// Events and the rows they are made of are written together or not at all.
 #[test]
 fn what_cannot_be_written_is_not_taken() {

@@ -54,7 +54,7 @@ fn other_files_are_refused_and_left_alone() {
     let newer = rusqlite::Connection::open(fixture.path()).unwrap();
     newer.execute_batch("PRAGMA user_version = 77; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
     drop(newer);
-    assert!(refused("newer walhook (schema 77, this one knows 3)").is_newer_schema());
+    assert!(refused("newer walhook (schema 77, this one knows 4)").is_newer_schema());
 }
 
 #[test]

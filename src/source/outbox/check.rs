@@ -122,7 +122,9 @@ fn privileges(facts: &Facts, outbox: &OutboxFacts, options: &SourceOptions) -> V
         );
     }
     let capture = outbox.functions.iter().find(|function| function.name == "capture");
-    if capture.is_some_and(|function| !function.owned && !function.may_execute) {
+    let locked = capture.is_some_and(|function| !function.owned && !function.may_execute);
+    let wanting = |table: &Followed<'_>| table_sql(outbox, table).is_some();
+    if locked && followed(facts, outbox, options).iter().any(wanting) {
         lacks(
             "may not create triggers that call walhook.capture".to_owned(),
             format!("GRANT EXECUTE ON FUNCTION walhook.capture() TO {role};"),
@@ -326,11 +328,13 @@ fn what_is_there(facts: &Facts, outbox: &OutboxFacts, options: &SourceOptions) -
     findings.extend(tables.iter().filter_map(|table| of_triggers(outbox, table)));
     findings.extend(strangers(outbox, &tables));
     if findings.is_empty() {
-        let sentence = format!(
-            "has triggers on {}, and {} to be read",
-            list(&tables.iter().map(name_of).collect::<Vec<_>>(), NAMES_SHOWN),
-            rows_waiting(outbox.waiting)
-        );
+        let names = list(&tables.iter().map(name_of).collect::<Vec<_>>(), NAMES_SHOWN);
+        let sentence = match outbox.may_drain && outbox.may_use {
+            true => {
+                format!("has triggers on {names}, and {} to be read", rows_waiting(outbox.waiting))
+            }
+            false => format!("has triggers on {names}"),
+        };
         findings.push(Finding::ok(OUTBOX, sentence));
     }
     findings

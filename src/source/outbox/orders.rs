@@ -2,6 +2,7 @@
 
 use super::check;
 use super::facts::{Function, OutboxFacts, Trigger};
+use super::switch;
 use super::wish::{
     ROW_KIND, TABLES_SQL, TRUNCATE_KIND, WantedFunction, WantedTriggers, common_functions, triggers,
 };
@@ -52,6 +53,7 @@ pub(in crate::source) fn setup(
     let findings = check::before_setup(facts, outbox, options);
     let worth_saying = findings.into_iter().filter(|finding| finding.severity > Severity::Ok);
     (plan.blocked, plan.notes) = worth_saying.partition(Finding::is_error);
+    plan.notes.extend(switch::taken_back(outbox));
     plan.steps = steps(facts, outbox, options, &|_| true);
     if outbox.outbox.is_some() {
         plan.present.push("the outbox walhook.outbox exists".to_owned());

@@ -1,9 +1,13 @@
 //! From the outbox to logical replication: the triggers go in one transaction, which says where the
 //! log stood then.
 
+use tokio_postgres::Client;
+
 use super::facts::OutboxFacts;
 use super::orders::{drop_all, drop_function_sql, drop_sql, is_present};
 use super::wish::common_functions;
+use crate::postgres::error::PgError;
+use crate::postgres::lsn::Lsn;
 use crate::postgres::sql::quote_table;
 use crate::source::advice::list;
 use crate::source::{Facts, Finding, Plan, Step};
@@ -11,6 +15,55 @@ use crate::source::{Facts, Finding, Plan, Step};
 /// How long the locks together may take. Whoever waits for one of them meanwhile, perhaps holding
 /// another, must not be taken for part of a deadlock (after `deadlock_timeout`, a second).
 const LOCKS_MS: u32 = 400;
+
+/// Where the triggers gave way, if they did.
+fn switched(outbox: &OutboxFacts) -> Option<Lsn> {
+    outbox.state.as_ref()?.switched_lsn
+}
+
+/// What to say of that where triggers are still configured.
+pub(in crate::source) fn said(outbox: &OutboxFacts) -> Option<Finding> {
+    let lsn = switched(outbox)?;
+    let sentence = format!(
+        "gave way to logical replication at {lsn}: what was changed since then comes from the slot \
+         alone"
+    );
+    Some(Finding::warning("outbox", sentence).fix(
+        "restart walhook with source.capture = \"replication\" and the same journal; it sends what is \
+         left in the outbox, too",
+    ))
+}
+
+/// What `setup` says when it gives the tables triggers again after that.
+pub(super) fn taken_back(outbox: &OutboxFacts) -> Option<Finding> {
+    let lsn = switched(outbox)?;
+    let sentence = format!(
+        "had given way to logical replication, so what was changed between {lsn} and now is in no \
+         outbox"
+    );
+    Some(Finding::warning("outbox", sentence).fix(
+        "let a walhook with source.capture = \"replication\" read the slot up to now, and then \
+         walhook teardown with that; the outbox takes a journal of its own (journal.path)",
+    ))
+}
+
+/// Whether the outbox gave way to logical replication, as far as the role may know. It takes a person
+/// to have triggers again.
+///
+/// # Errors
+/// Fails when the server cannot be asked.
+pub async fn gave_way(client: &Client) -> Result<bool, PgError> {
+    const THERE: &str = "select coalesce(has_table_privilege(to_regclass('walhook.state')::oid, \
+                         'select'), false)";
+    const SWITCHED: &str = "select switched_lsn is not null from walhook.state";
+    let failed = |error| PgError::query("could not look at the outbox's state", error);
+    let there = client.query_typed_one(THERE, &[]).await.map_err(failed)?;
+    if !there.try_get::<_, bool>(0)? {
+        return Ok(false);
+    }
+    let row = client.query_typed_opt(SWITCHED, &[]).await.map_err(failed)?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?.unwrap_or(false))
+}
 
 /// What `setup` has to do with an outbox where logical replication is configured: nothing where
 /// there is none, or where it is none of ours to change.
@@ -34,7 +87,7 @@ pub(in crate::source) fn plan(facts: &Facts, outbox: &OutboxFacts, plan: &mut Pl
         return;
     }
     // The daemon needs what is said there until its slot has passed it.
-    let switched = outbox.state.as_ref().and_then(|state| state.switched_lsn);
+    let switched = switched(outbox);
     let confirmed = facts.slot.as_ref().and_then(|slot| slot.confirmed_flush_lsn);
     let passed = switched.is_none() || confirmed >= switched;
     if passed && outbox.waiting == 0 && outbox.outbox_owned {

@@ -111,6 +111,10 @@ impl Workspace {
         self.config["source"]["slot"].as_str().unwrap()
     }
 
+    pub(crate) fn journal_path(&self) -> PathBuf {
+        self.dir.path().join("walhook.db")
+    }
+
     pub(crate) fn config_path(&self) -> PathBuf {
         self.dir.path().join("walhook.toml")
     }

@@ -21,6 +21,7 @@ async fn an_outbox_is_drained_on_after_a_promotion() {
     daemon.says("this is a standby", PATIENCE).await;
     pair.standby.promote().unwrap();
     pair.receiver.wait_for(2, PATIENCE).await;
+    daemon.says("the server is on timeline 2, after 1", PATIENCE).await;
     pair.deliver(&pair.on_standby, "Grace").await;
     daemon.stop().await;
     assert_eq!(pair.delivered(), ["Ada", "meanwhile", "Grace"]);
