@@ -1,8 +1,8 @@
 //! The HTTP client of an endpoint.
 //!
 //! Requests that go straight to their receiver are the hot path, so they are built on hyper's
-//! connections: `connect` opens them, `socket` is what they read from and write to, `http1` speaks on them, `pool` keeps them, `direct` puts it
-//! together. What goes through a proxy is left to reqwest (`proxied`).
+//! connections: `connect` opens them, `socket` is what they read from and write to, `http1` speaks on
+//! them (`relay` lets hyper read the answers), `pool` keeps them, `direct` puts it together. What goes through a proxy is left to reqwest (`proxied`).
 
 use std::io;
 use std::pin::Pin;
@@ -26,6 +26,7 @@ mod direct;
 mod http1;
 mod pool;
 mod proxied;
+mod relay;
 mod socket;
 mod tls;
 
@@ -209,7 +210,7 @@ impl Answer {
         if matches!(chunk, Chunk::End | Chunk::Broken) {
             let over = std::mem::replace(&mut self.body, Content::Empty);
             if let (Chunk::End, Content::Http1(_, connection, pool)) = (&chunk, over)
-                && connection.is_free()
+                && let Some(connection) = connection.freed()
             {
                 pool.put(connection);
             }

@@ -323,6 +323,20 @@ impl Journal {
         self.reads.run(move |db| db.pick(&runs, max_events, max_bytes)).await
     }
 
+    /// Like [`pick`](Self::pick), but perhaps of what was picked for others a moment ago: then
+    /// perhaps of fewer runs, and with events beside them.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub async fn shared_pick(
+        &self,
+        runs: Vec<Run>,
+        max_events: usize,
+        max_bytes: usize,
+    ) -> Result<Picked, JournalError> {
+        self.reads.shared_pick(runs, max_events, max_bytes).await
+    }
+
     /// The events of these numbers, in the same order; those that were pruned are left out. Needs a
     /// tokio runtime.
     ///

@@ -47,11 +47,15 @@ const NAMES: usize = 1024;
 const PAGES: usize = 4;
 const PAGE_BYTES: usize = 2 << 20;
 
+/// Bytes of bodies kept of what was picked, for those who pick the same a moment later.
+const PICKED_BYTES: usize = 4 << 20;
+const PICKS: usize = 64;
+
 /// Bytes of bodies one call of `due` returns, about.
 const DUE_BYTES: usize = 4 << 20;
 
 /// See [`Journal::pick`](super::Journal::pick).
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Picked {
     /// Ascending, none of them empty.
     pub batches: VecDeque<Arc<StoredBatch>>,
@@ -64,13 +68,23 @@ pub(super) struct ReadPool {
     path: PathBuf,
     idle: Mutex<Vec<ReadConnection>>,
     pages: Mutex<VecDeque<Arc<StoredBatch>>>,
+    picks: Mutex<VecDeque<Pick>>,
     permits: Arc<Semaphore>,
+}
+
+/// What was picked, and of which runs.
+struct Pick {
+    /// As far as they were read.
+    runs: Vec<Run>,
+    batches: Vec<Arc<StoredBatch>>,
 }
 
 /// One connection, and the event names it has seen.
 pub(super) struct ReadConnection {
     db: Connection,
     names: HashMap<Box<str>, Arc<str>>,
+    /// Where batches are gathered until their size is known.
+    scratch: EventBatch,
 }
 
 impl ReadPool {
@@ -79,6 +93,7 @@ impl ReadPool {
             path: path.to_owned(),
             idle: Mutex::default(),
             pages: Mutex::default(),
+            picks: Mutex::default(),
             permits: Arc::new(Semaphore::new(CONNECTIONS)),
         }
     }
@@ -140,14 +155,91 @@ impl ReadPool {
         pages.iter().find(holds).cloned()
     }
 
+    /// Like [`pick`](ReadConnection::pick), or what was picked for somebody else of the first of
+    /// these runs: endpoints with equal filters that are behind read the same events.
+    pub(super) async fn shared_pick(
+        self: &Arc<ReadPool>,
+        runs: Vec<Run>,
+        max_events: usize,
+        max_bytes: usize,
+    ) -> Result<Picked, JournalError> {
+        if let Some(picked) = self.known_pick(&runs) {
+            return Ok(picked);
+        }
+        let pool = Arc::clone(self);
+        self.run(move |db| {
+            // Others may have waited for this read, too.
+            if let Some(picked) = pool.known_pick(&runs) {
+                return Ok(picked);
+            }
+            let picked = db.pick(&runs, max_events, max_bytes)?;
+            pool.keep_pick(&runs, &picked);
+            Ok(picked)
+        })
+        .await
+    }
+
+    fn known_pick(&self, runs: &[Run]) -> Option<Picked> {
+        let first = runs.first()?.first;
+        let picks = self.picks.lock().unwrap_or_else(PoisonError::into_inner);
+        picks.iter().find(|pick| pick.run_of(first).is_some()).map(|pick| pick.part(runs))
+    }
+
+    fn keep_pick(&self, runs: &[Run], picked: &Picked) {
+        let read = runs.iter().take_while(|run| run.first <= picked.through);
+        let runs = read.map(|run| Run { last: run.last.min(picked.through), ..*run }).collect();
+        let pick = Pick { runs, batches: picked.batches.iter().cloned().collect() };
+        let mut picks = self.picks.lock().unwrap_or_else(PoisonError::into_inner);
+        picks.push_front(pick);
+        let mut bytes = 0;
+        let fit = picks.iter().take_while(|pick| {
+            bytes += pick.batches.iter().map(|batch| batch.bytes()).sum::<usize>();
+            bytes <= PICKED_BYTES
+        });
+        let fit = fit.count().min(PICKS);
+        picks.truncate(fit);
+    }
+
     fn take(&self) -> Result<ReadConnection, JournalError> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         match idle {
             Some(connection) => Ok(connection),
             None => {
-                Ok(ReadConnection { db: file::open_reader(&self.path)?, names: HashMap::new() })
+                let db = file::open_reader(&self.path)?;
+                Ok(ReadConnection { db, names: HashMap::new(), scratch: EventBatch::default() })
             }
         }
+    }
+}
+
+impl Pick {
+    /// The run that holds this number.
+    fn run_of(&self, seq: Seq) -> Option<Run> {
+        let at = self.runs.partition_point(|run| run.last < seq);
+        self.runs.get(at).copied().filter(|run| run.first <= seq)
+    }
+
+    /// What there is of these runs, up to the first event that was not looked for.
+    fn part(&self, runs: &[Run]) -> Picked {
+        let mut picked = Picked::default();
+        for run in runs {
+            let Some(read) = self.run_of(run.first) else { break };
+            let through = read.last.min(run.last);
+            let skip = self.batches.partition_point(|batch| batch.last_seq() < run.first);
+            let there =
+                self.batches[skip..].iter().take_while(|batch| batch.first_seq() <= through);
+            for batch in there {
+                // Two runs may lie in one that was a single one.
+                if picked.batches.back().is_none_or(|last| last.first_seq() < batch.first_seq()) {
+                    picked.batches.push_back(Arc::clone(batch));
+                }
+            }
+            picked.through = through;
+            if through < run.last {
+                break;
+            }
+        }
+        picked
     }
 }
 
@@ -167,7 +259,7 @@ impl ReadConnection {
         let mut query = self.db.prepare_cached(PAGE)?;
         let mut rows = query.query([after.0, limit])?;
         let mut first_seq = after.0.saturating_add(1);
-        let mut events = EventBatch::default();
+        let events = &mut self.scratch;
         while let Some(row) = rows.next()? {
             let seq: i64 = row.get(0)?;
             let body = row.get_ref(6)?.as_blob()?;
@@ -185,7 +277,7 @@ impl ReadConnection {
                 Ok::<_, rusqlite::Error>(())
             })?;
         }
-        Ok(StoredBatch::new(Seq(first_seq), events))
+        Ok(StoredBatch::new(Seq(first_seq), events.take()))
     }
 
     /// See [`Journal::pick`](super::Journal::pick).
@@ -200,7 +292,7 @@ impl ReadConnection {
         let mut query = self.db.prepare_cached(RUN)?;
         for run in runs {
             let mut rows = query.query([run.first.0, run.last.0])?;
-            let (mut first_seq, mut events) = (run.first.0, EventBatch::default());
+            let (mut first_seq, events) = (run.first.0, &mut self.scratch);
             let mut full = false;
             while let Some(row) = rows.next()? {
                 let seq: i64 = row.get(0)?;
@@ -223,7 +315,8 @@ impl ReadConnection {
                 })?;
             }
             if !events.is_empty() {
-                picked.batches.push_back(Arc::new(StoredBatch::new(Seq(first_seq), events)));
+                let batch = StoredBatch::new(Seq(first_seq), events.take());
+                picked.batches.push_back(Arc::new(batch));
             }
             if full {
                 break;

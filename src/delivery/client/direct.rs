@@ -81,7 +81,7 @@ impl Direct {
             };
             match self.exchange(connection, request, deadline).await? {
                 Exchanged::Answered(answer) => return Ok(answer),
-                Exchanged::Unsent(_, error) if is_new => return Err(Trouble::Http(error)),
+                Exchanged::Unsent(_, Some(error)) if is_new => return Err(Trouble::Http(error)),
                 // The server closed it while it was idle: the next one is as good.
                 Exchanged::Unsent(again, _) => request = again,
             }
@@ -138,14 +138,14 @@ impl Direct {
         request.headers_mut().entry(HOST).or_insert_with(|| self.host.clone());
         let answer = match connection.send(request, deadline).await {
             Exchange::Answered(answer) => answer,
-            Exchange::Unsent(request, error) => return Ok(Exchanged::Unsent(request, error)),
+            Exchange::Unsent(request) => return Ok(Exchanged::Unsent(request, None)),
             Exchange::Failed(trouble) => return Err(trouble),
         };
         let answer = Answer::new(answer, |body| {
             if !body.is_end_stream() {
                 return Content::Http1(body, connection, Arc::clone(&self.pool));
             }
-            if connection.is_free() {
+            if let Some(connection) = connection.freed() {
                 self.pool.put(connection);
             }
             Content::Empty
@@ -176,7 +176,7 @@ impl Direct {
             Ok(Err(mut error)) => match error.take_message() {
                 Some(request) => {
                     lease.discard();
-                    Ok(Exchanged::Unsent(request, error.into_error()))
+                    Ok(Exchanged::Unsent(request, Some(error.into_error())))
                 }
                 None => Err(Trouble::Http(error.into_error())),
             },
@@ -208,18 +208,14 @@ impl Direct {
             turn = None;
         }
         let connection = match self.connector.connect().await? {
-            Stream::Plain(stream) => {
-                let look = stream.look();
-                Connection::Http1(Http1::new(stream, look).await?)
-            }
+            stream @ Stream::Plain(_) => Connection::Http1(Http1::new(stream)),
             Stream::Tls(stream) => {
                 let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                 self.speaks_http1.store(!http2, Ordering::Relaxed);
                 if http2 {
                     self.pool.share(start_http2(*stream).await?)
                 } else {
-                    let look = stream.get_ref().0.look();
-                    Connection::Http1(Http1::new(*stream, look).await?)
+                    Connection::Http1(Http1::new(Stream::Tls(stream)))
                 }
             }
         };
@@ -232,7 +228,7 @@ impl Direct {
 enum Exchanged {
     Answered(Answer),
     /// None of it was sent.
-    Unsent(Request<Full<Bytes>>, hyper::Error),
+    Unsent(Request<Full<Bytes>>, Option<hyper::Error>),
 }
 
 /// Path and query of a URL.

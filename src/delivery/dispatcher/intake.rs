@@ -167,7 +167,7 @@ impl Intake {
             if runs.is_empty() {
                 journal.shared_page(taken, PAGE_EVENTS, PAGE_BYTES).await.map(Page::Next)
             } else {
-                journal.pick(runs, PAGE_EVENTS, PAGE_BYTES).await.map(Page::Picked)
+                journal.shared_pick(runs, PAGE_EVENTS, PAGE_BYTES).await.map(Page::Picked)
             }
         }
     }

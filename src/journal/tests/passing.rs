@@ -93,3 +93,26 @@ fn a_page_that_was_read_is_there_for_others() {
     append_durably(&journal, 101, 1);
     assert_eq!(page(100).len(), 1, "that there was nothing is not kept");
 }
+
+#[test]
+fn what_was_picked_is_there_for_others() {
+    let fixture = Fixture::new();
+    let (journal, _writer) = fixture.open();
+    append_durably(&journal, 1, 100);
+    let run = |first, last| Run { first: Seq(first), last: Seq(last) };
+    let pick = |runs: &[Run], events| {
+        let picked = block_on(journal.shared_pick(runs.to_vec(), events, 1 << 20)).unwrap();
+        let spans = picked.batches.iter().map(|batch| (batch.first_seq().0, batch.last_seq().0));
+        (spans.collect::<Vec<_>>(), picked.through.0)
+    };
+    let runs = [run(3, 5), run(50, 59), run(90, 100)];
+    assert_eq!(pick(&runs, 8), (vec![(3, 5), (50, 54)], 54));
+    execute(&journal, "DELETE FROM events WHERE seq < 70").unwrap();
+    assert_eq!(pick(&runs, 8), (vec![(3, 5), (50, 54)], 54));
+    assert_eq!(pick(&[run(4, 4), run(52, 59)], 8), (vec![(3, 5), (50, 54)], 54));
+    assert_eq!(pick(&[run(51, 51), run(53, 53)], 8), (vec![(50, 54)], 53), "once");
+    assert_eq!(pick(&[run(5, 5), run(7, 7)], 8), (vec![(3, 5)], 5), "7 was not looked for");
+    assert_eq!(pick(&[run(55, 59), run(90, 100)], 8), (vec![(90, 97)], 97), "it is gone");
+    assert_eq!(pick(&[run(54, 59), run(90, 100)], 8), (vec![(50, 54)], 54));
+    assert_eq!(pick(&[run(55, 59), run(90, 91)], 8), (vec![(90, 97)], 91));
+}

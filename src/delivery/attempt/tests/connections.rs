@@ -165,3 +165,80 @@ async fn addresses_of_both_families_can_be_hosts() {
     assert!(request.starts_with("POST /a?b=c HTTP/1.1\r\n"), "{request}");
     assert!(request.contains(&format!("\r\nhost: {address}\r\n")), "{request}");
 }
+
+/// More than the sockets of both ends hold.
+const LONG_BODY_BYTES: usize = 16 << 20;
+
+fn long_parcel() -> Parcel {
+    let mut parcel = parcel(1);
+    parcel.events[0].event.body = Bytes::from(vec![b'x'; LONG_BODY_BYTES]);
+    parcel
+}
+
+#[tokio::test]
+async fn a_request_is_sent_to_its_end_although_an_interim_answer_came() {
+    let (listener, options) = listen().await;
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        stream.write_all(b"HTTP/1.1 103 Early Hints\r\nlink: </>\r\n\r\n").await.unwrap();
+        network_is_seen().await;
+        tokio::io::copy(&mut (&mut stream).take(LONG_BODY_BYTES as u64), &mut tokio::io::sink())
+            .await
+            .unwrap();
+        stream.write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0, "it is used again");
+        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+    });
+    let sender = Sender::new(&options).unwrap();
+    let attempt = sender.attempt(&long_parcel()).await;
+    assert_eq!(attempt.record.status, Some(202), "{}", error(&attempt));
+    let attempt = sender.attempt(&parcel(1)).await;
+    assert_eq!(attempt.record.status, Some(204), "{}", error(&attempt));
+    server.await.unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_counts_that_comes_before_the_request_was_sent_whole() {
+    let (listener, options) = listen().await;
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+        let answer = b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\n\r\n";
+        stream.write_all(answer).await.unwrap();
+        // The rest of that request is not taken for the beginning of the next one.
+        answer_once(&listener).await;
+        drop(stream);
+    });
+    let sender = Sender::new(&options).unwrap();
+    let attempt = sender.attempt(&long_parcel()).await;
+    assert_eq!(attempt.record.status, Some(413), "{}", error(&attempt));
+    let attempt = sender.attempt(&parcel(1)).await;
+    assert_eq!(attempt.record.status, Some(200), "{}", error(&attempt));
+    server.await.unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_may_come_byte_by_byte() {
+    let (listener, options) = listen().await;
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let answer = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
+        for _ in 0..2 {
+            assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0, "it is used again");
+            for byte in answer {
+                stream.write_u8(*byte).await.unwrap();
+                network_is_seen().await;
+            }
+        }
+    });
+    let sender = Sender::new(&options).unwrap();
+    for number in 1..=2 {
+        let attempt = sender.attempt(&parcel(number)).await;
+        assert_eq!(attempt.verdict, Verdict::Succeeded, "{number}: {}", error(&attempt));
+    }
+    server.await.unwrap();
+}
