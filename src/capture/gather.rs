@@ -16,10 +16,9 @@ const LONGEST: Duration = Duration::from_micros(800);
 const BUSY_BELOW: Duration = Duration::from_micros(150);
 /// So many busy reads in a row, and sleeps get longer.
 const PATIENCE: u32 = 8;
-/// A read that brings this much found the socket's buffer full of large messages: sleeping longer
-/// would hold up the server. A buffer full of small ones, whose overhead is in it as well, is what
-/// the sleep is for: the rest gathers with the server.
-const ENOUGH_BYTES: usize = 32 * 1024;
+/// A read that brings this much was worth its wake-up, and sleeping longer would only fill the
+/// socket's buffer.
+const ENOUGH_BYTES: usize = 16 * 1024;
 
 /// See the module's words.
 #[derive(Debug, Default)]

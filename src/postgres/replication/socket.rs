@@ -82,15 +82,6 @@ impl Transport {
     }
 }
 
-/// What may be on its way from a server on the same machine, in bytes; the kernel takes twice that, its
-/// own overhead included.
-///
-/// The server sends every message by itself, and to the same machine its system call does the
-/// receiver's share of TCP as well. Once this little is full, though, messages gather in the
-/// server's own buffer and come in large pieces, which costs it a third less. Between machines
-/// that would limit the rate to one such buffer per round trip.
-const SAME_MACHINE_BUFFER: usize = 20 * 1024;
-
 /// A socket whose reads end at a deadline.
 ///
 /// The kernel keeps the time: a read is one system call. Its timeout is set anew only when it has
@@ -134,9 +125,6 @@ impl Socket {
     ) -> io::Result<Socket> {
         let stream = TcpStream::connect_timeout(&address, left(deadline)?)?;
         options.apply(SockRef::from(&stream))?;
-        if stream.local_addr()?.ip() == address.ip() {
-            SockRef::from(&stream).set_recv_buffer_size(SAME_MACHINE_BUFFER)?;
-        }
         Socket::new(Raw::Tcp(stream))
     }
 
