@@ -1,6 +1,7 @@
 //! `walhook status`: positions, lag and health.
 
 pub(super) mod json;
+mod metrics;
 mod text;
 
 use clap::Args;
@@ -23,6 +24,10 @@ pub struct StatusArgs {
     /// Print it as JSON
     #[arg(long)]
     pub json: bool,
+
+    /// Print it as metrics in Prometheus' text format, for a collector that reads files
+    #[arg(long, conflicts_with = "json")]
+    pub metrics: bool,
 
     // Last: its heading would stand above what comes after it.
     /// The configuration on the command line instead of in a file.
@@ -76,6 +81,8 @@ impl StatusArgs {
         }
         if self.json {
             super::print(format_args!("{:#}\n", json::of(&status)))?;
+        } else if self.metrics {
+            super::print(metrics::of(&status))?;
         } else {
             super::print(text::of(&status))?;
         }

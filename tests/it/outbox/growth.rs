@@ -40,6 +40,15 @@ async fn status_says_what_waits() {
     assert!(outbox["oldestSeconds"].as_f64().is_some_and(|age| age >= 0.0), "{outbox}");
     let text = fixture.workspace.run(&["status"]).await.stdout;
     assert!(text.contains("outbox") && text.contains("500"), "{text}");
+    // Seen by Prometheus while nobody drains it.
+    let metrics = fixture.workspace.run(&["status", "--metrics"]).await.stdout;
+    assert!(metrics.contains("\nwalhook_outbox_rows 500\n"), "{metrics}");
+    let has = |name: &str| metrics.lines().any(|line| line.starts_with(name));
+    for name in
+        ["walhook_outbox_oldest_seconds ", "walhook_outbox_size_bytes ", "walhook_source_up 1"]
+    {
+        assert!(has(name), "{name}: {metrics}");
+    }
     let daemon = fixture.start().await;
     super::drained(&fixture.database).await;
     daemon.stop().await;
