@@ -13,7 +13,7 @@ from (
                over before as new_before
     from (
         select q.tableoid, q.* from walhook.outbox q
-        where q.id > $3::int8 and q.id <> all ($4::int8[])
+        where q.id > $3::int8 and q.id not in (select unnest($4::int8[]))
         order by q.id limit $1::int8
     ) o
     window before as (order by o.id rows between unbounded preceding and 1 preceding)

@@ -338,11 +338,18 @@ impl<S: ChangeSink> Drainer<'_, S> {
     /// 4. wait, if there was nothing.
     fn drain(&mut self, queue: &mut Queue, heard: &Notify) -> Result<(), Ended> {
         loop {
+            if self.held.len() >= MOST_HELD {
+                self.wait_for_held(queue)?;
+                if self.progress.is_stopping() {
+                    return self.finish(queue);
+                }
+                continue;
+            }
             let asked = Instant::now();
             // The rest is known to be all only when all was looked through.
             let next = queue.next(&self.taken, &self.held, self.tables.recent(), self.rest);
             let batch = match self.ask_long(next) {
-                Err(error) if error.is_locked() && self.held.len() < MOST_HELD => {
+                Err(error) if error.is_locked() && !self.taken.is_empty() => {
                     if self.progress.is_stopping() {
                         return self.finish(queue);
                     }
@@ -358,7 +365,7 @@ impl<S: ChangeSink> Drainer<'_, S> {
             }
             if !self.taken.is_empty() {
                 let taken = std::mem::take(&mut self.taken);
-                self.deleted(&taken, batch.deleted);
+                self.deleted(&taken, &batch.deleted);
             }
             if !batch.is_ours {
                 return Err(CaptureError::pooled(true).into());
@@ -485,7 +492,11 @@ impl<S: ChangeSink> Drainer<'_, S> {
             for id in &told {
                 self.vanished.remove(id);
             }
-            dropped = dropped.map(|dropped| dropped.saturating_sub(told.len() as u64));
+            // Whoever kept these locked has dropped them, and is done.
+            let held_before = self.held.len();
+            self.held.retain(|row| !(first..=last).contains(&row.id));
+            let told = told.len() + (held_before - self.held.len());
+            dropped = dropped.map(|dropped| dropped.saturating_sub(told as u64));
         }
         if dropped == Some(0) {
             return Ok(());
@@ -586,7 +597,8 @@ impl<S: ChangeSink> Drainer<'_, S> {
 
     /// Deletes what was taken, as far as nobody has locked it.
     fn delete(&mut self, queue: &Queue) -> Result<(), CaptureError> {
-        let done = [&self.held[..], &self.taken].concat();
+        // What can be deleted first: at the end there may be no time for the rest.
+        let done = [&self.taken[..], &self.held].concat();
         if done.is_empty() {
             return Ok(());
         }
@@ -597,7 +609,7 @@ impl<S: ChangeSink> Drainer<'_, S> {
         let still: HashSet<i64> = self.held.iter().map(|row| row.id).collect();
         let done: Vec<OutboxRow> =
             done.into_iter().filter(|row| !still.contains(&row.id)).collect();
-        self.deleted(&done, deleted);
+        self.deleted(&done, &deleted);
         let rows = self.held.len();
         if rows > 0 && held_before == 0 {
             info!(
@@ -610,12 +622,23 @@ impl<S: ChangeSink> Drainer<'_, S> {
         Ok(())
     }
 
-    /// Of the rows `done`, so many were still there to be deleted. The journal forgets them, but for
+    /// Too many rows are locked: nothing more is read until some of them can be deleted.
+    fn wait_for_held(&mut self, queue: &Queue) -> Result<(), CaptureError> {
+        sleep_unless_stopped(
+            self.held_until.saturating_duration_since(Instant::now()),
+            self.progress,
+        );
+        if self.progress.is_stopping() { Ok(()) } else { self.delete(queue) }
+    }
+
+    /// Of the rows `done`, these were still there to be deleted. The journal forgets them, but for
     /// those that are held, and those that may have been dropped: they are remembered until it is said
     /// which were.
-    fn deleted(&mut self, done: &[OutboxRow], deleted: u64) {
-        if deleted < done.len() as u64 {
-            self.vanished.extend(done.iter().map(|row| (row.id, *row)));
+    fn deleted(&mut self, done: &[OutboxRow], deleted: &[i64]) {
+        if deleted.len() < done.len() {
+            let deleted: HashSet<i64> = deleted.iter().copied().collect();
+            let vanished = done.iter().filter(|row| !deleted.contains(&row.id));
+            self.vanished.extend(vanished.map(|row| (row.id, *row)));
         }
         while self.vanished.len() > MOST_VANISHED {
             self.vanished.pop_first();

@@ -188,10 +188,11 @@ impl PgError {
         self.sqlstate() == Some("55006")
     }
 
-    /// Whether something went away while the server looked it up: it does not exist (42704), or no
+    /// Whether something went away while the server looked it up: it does not exist (42704; of the
+    /// outbox 42P01, 3F000 and 42883), or no
     /// longer did when its catalog row was read (XX000 "cache lookup failed").
     pub fn is_gone_meanwhile(&self) -> bool {
-        matches!(self.sqlstate(), Some("42704" | "XX000"))
+        matches!(self.sqlstate(), Some("42704" | "42P01" | "3F000" | "42883" | "XX000"))
     }
 
     /// Whether something named does not exist: a slot, a publication, a type (42704). Of the

@@ -137,8 +137,8 @@ pub(super) struct Batch {
     pub(super) rows: Vec<Row>,
     /// What the catalog says of the tables asked about.
     pub(super) digests: Vec<Row>,
-    /// How many of the rows that were to be deleted were still there.
-    pub(super) deleted: u64,
+    /// Which of the rows that were to be deleted were still there.
+    pub(super) deleted: Vec<i64>,
     /// Whether it was read by the process that has the lock. A pooler may give every transaction
     /// another one.
     pub(super) is_ours: bool,
@@ -210,7 +210,7 @@ impl Queue {
         )
         .await
         .map_err(failed)?;
-        if deleted == 0 && !rows.is_empty() {
+        if deleted.is_empty() && !rows.is_empty() {
             client.batch_execute(FLUSH).await.map_err(failed)?;
         }
         let (first, last) = (id_of(rows.first())?, id_of(rows.last())?);
@@ -235,20 +235,20 @@ impl Queue {
     }
 
     /// Deletes the rows `done`, whatever became of them: others that have their numbers now stay.
-    /// Does not wait for those that somebody has locked, and says which they may be, and how many of
+    /// Does not wait for those that somebody has locked, and says which they may be, and which of
     /// the others were still there.
     pub(super) async fn delete(
         &self,
         done: &[OutboxRow],
-    ) -> Result<(Vec<OutboxRow>, u64), PgError> {
+    ) -> Result<(Vec<OutboxRow>, Vec<i64>), PgError> {
         const HURRY: &str = "set lock_timeout = '50ms'";
         const PATIENCE: &str = "set lock_timeout = '2s'";
         let failed = |error| PgError::query("could not delete from the outbox", error);
-        let (mut held, mut deleted) = (Vec::new(), 0);
+        let (mut held, mut deleted) = (Vec::new(), Vec::new());
         self.client.batch_execute(HURRY).await.map_err(failed)?;
         for part in done.chunks(PART) {
             match self.delete_from(part).await {
-                Ok(rows) => deleted += rows,
+                Ok(ids) => deleted.extend(ids),
                 Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
                     held.extend_from_slice(part);
                 }
@@ -259,14 +259,15 @@ impl Queue {
         Ok((held, deleted))
     }
 
-    async fn delete_from(&self, done: &[OutboxRow]) -> Result<u64, tokio_postgres::Error> {
+    async fn delete_from(&self, done: &[OutboxRow]) -> Result<Vec<i64>, tokio_postgres::Error> {
         if done.is_empty() {
-            return Ok(0);
+            return Ok(Vec::new());
         }
         let ids: Vec<i64> = done.iter().map(|row| row.id).collect();
         let xids: Vec<Written> = done.iter().map(|row| Written::by(row.xid)).collect();
         let times: Vec<Written> = done.iter().map(|row| Written::at(row.written_at_us)).collect();
-        self.client.execute(&self.delete, &[&ids, &xids, &times, &self.outbox]).await
+        let rows = self.client.query(&self.delete, &[&ids, &xids, &times, &self.outbox]).await?;
+        rows.iter().map(|row| row.try_get(0)).collect()
     }
 }
 

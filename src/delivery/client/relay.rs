@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -28,6 +28,8 @@ pub(super) struct Relay {
     first: Bytes,
     error: Option<io::Error>,
     is_asked: bool,
+    /// Who wanted to read before that.
+    reader: Option<Waker>,
 }
 
 impl Unsent {
@@ -72,7 +74,7 @@ impl Relay {
             Ok(first) => (first, None),
             Err(error) => (Bytes::new(), Some(error)),
         };
-        Relay { stream, unsent, first, error, is_asked: false }
+        Relay { stream, unsent, first, error, is_asked: false, reader: None }
     }
 
     /// The connection, if all was sent and nothing was left unread.
@@ -90,6 +92,8 @@ impl AsyncRead for Relay {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if !this.is_asked {
+            // hyper may be held up before it writes, by what a task may do at a time.
+            this.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }
         this.unsent.send(&mut this.stream, cx);
@@ -111,7 +115,11 @@ impl AsyncWrite for Relay {
         _: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.get_mut().is_asked = true;
+        let this = self.get_mut();
+        this.is_asked = true;
+        if let Some(reader) = this.reader.take() {
+            reader.wake();
+        }
         Poll::Ready(Ok(buf.len()))
     }
 
