@@ -169,3 +169,45 @@ async fn an_answer_of_some_length_leaves_the_connection_usable() {
     }
     thread.join().unwrap();
 }
+
+/// All attempts of an endpoint share what one task may do at a time. Where that ends in the midst of
+/// reading an answer, it goes on with the next turn, and not at the deadline.
+#[tokio::test]
+async fn an_answer_is_read_however_little_was_left_to_do_in_a_turn() {
+    /// What a task may do at a time, by the runtime's own count.
+    const BUDGET: usize = 128;
+    // Little in one turn, as the others' answers were read before, and much again in the next.
+    for (turn, left) in (0..6).flat_map(|turn| (1..=4).map(move |left| (turn, left))) {
+        let (listener, mut options) = listen();
+        options.timeout = Duration::from_secs(60);
+        let thread = spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            assert!(answer_one(&mut stream, OK));
+            // Open until the attempt is over, so that nothing else wakes it.
+            let _ = stream.read(&mut [0; 1]);
+        });
+        let sender = Sender::new(&options).unwrap();
+        let parcel = parcel(1);
+        let mut attempt = Box::pin(sender.attempt(&parcel));
+        let mut turns = 0..;
+        let scarce = std::future::poll_fn(|cx| {
+            let spent = if turns.next() == Some(turn) { BUDGET - left } else { 0 };
+            for _ in 0..spent {
+                let _ = std::pin::pin!(tokio::task::coop::consume_budget()).poll(cx);
+            }
+            attempt.as_mut().poll(cx)
+        });
+        // Whatever wakes it at the deadline must not be what it goes on by.
+        let ended = tokio::select! {
+            biased;
+            () = tokio::time::sleep(Duration::from_secs(10)) => {
+                panic!("it stands still: turn {turn}, {left} left")
+            }
+            ended = scarce => ended,
+        };
+        assert_eq!(ended.verdict, Verdict::Succeeded, "{turn} {left}: {}", error(&ended));
+        drop(attempt);
+        drop(sender);
+        thread.join().unwrap();
+    }
+}
