@@ -108,10 +108,11 @@ async fn what_is_told_is_not_counted_as_dropped() {
         let fixture = Fixture { workspace, ..fixture };
         fixture.workspace.run(&["setup"]).await.assert(0, &[]);
         insert(&fixture.database, 1, 1_900).await;
-        // Keeps the first row, and so the daemon from deleting what it has taken.
+        // Keeps rows among all that are deleted together, and so the daemon from deleting what it has
+        // taken, however long it tries.
         let keeper = fixture.database.client().await;
-        let first = "begin; select from walhook.outbox order by id limit 1 for update";
-        keeper.batch_execute(first).await.unwrap();
+        let some = "begin; select from walhook.outbox where id % 20 = 0 for update";
+        keeper.batch_execute(some).await.unwrap();
         let mut daemon = fixture.start().await;
         let client = fixture.database.client().await;
         let waits = "select count(*) from pg_stat_activity
@@ -122,7 +123,8 @@ async fn what_is_told_is_not_counted_as_dropped() {
             (waiting > 0).then_some(())
         })
         .await;
-        insert(&fixture.database, 40, 100).await;
+        // Too many at once, so that some are dropped however fast the daemon takes the others.
+        insert(&fixture.database, 4, 1_000).await;
         if is_killed {
             daemon.sigkill().await;
         }
