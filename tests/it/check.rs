@@ -304,9 +304,9 @@ async fn the_command_reports_everything_at_once() {
     let database = Database::create().await;
     database.execute("create table person (id int primary key)").await;
     let receiver = Receiver::start().await;
-    let unused = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let closed = format!("http://{}/secret-path", unused.local_addr().unwrap());
-    drop(unused);
+    // Its port stays taken.
+    let gone = Receiver::start().await;
+    gone.down().await;
     let workspace = Workspace::new(&database).table("public.person", "person").endpoint(
         "main",
         &receiver.url("/"),
@@ -317,7 +317,8 @@ async fn the_command_reports_everything_at_once() {
     assert!(ready.stdout.ends_with("\nready\n"), "{}", ready.stdout);
     assert_eq!(receiver.count(), 0, "a check sends nothing");
 
-    let workspace = workspace.table("public.persons", "x").endpoint("gone", &closed, "");
+    let workspace =
+        workspace.table("public.persons", "x").endpoint("gone", &gone.url("/secret-path"), "");
     let faulty = workspace.run(&["check", "--json"]).await;
     assert_eq!(faulty.code, Some(1), "{faulty:?}");
     assert!(!faulty.stdout.contains("secret-path"));

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use crate::harness::{Database, Finished, Receiver, Workspace, slot_state};
+use crate::harness::{Database, Finished, Receiver, Workspace, eventually, slot_state};
 
 /// A scheme, its secret, and what it makes of an id, a timestamp and a body.
 struct Vector {
@@ -172,6 +172,11 @@ async fn setup_status_and_teardown() {
     let status: serde_json::Value = serde_json::from_str(&status.stdout).unwrap();
     assert!(status.to_string().contains(workspace.slot()), "{status}");
     daemon.stop().await;
+    // The server may take its time to notice.
+    eventually(std::time::Duration::from_secs(60), "nobody reads the slot", async || {
+        slot_state(&client, workspace.slot()).await.unwrap().reader.is_none().then_some(())
+    })
+    .await;
 
     workspace.run(&["teardown"]).await.assert(0, &[]);
     assert!(slot_state(&client, workspace.slot()).await.is_none());

@@ -15,6 +15,8 @@ under_both_captures!(kills_under_load_lose_nothing, kills_amid_batches_lose_noth
 const KILLS: usize = 32;
 const CONCURRENCY: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(120);
+/// For all that gathered while the daemon was killed again and again.
+const LONG_PATIENCE: Duration = Duration::from_secs(300);
 
 async fn kills_under_load_lose_nothing(capture: Capture) {
     let database = Arc::new(capture.database().await);
@@ -51,7 +53,7 @@ async fn kills_under_load_lose_nothing(capture: Capture) {
     load.stop().await;
     let daemon = workspace.spawn();
     let due = Counters::events_due(&database).await;
-    let requests = Counters::arrived(&database, &receiver, PATIENCE).await;
+    let requests = Counters::arrived(&database, &receiver, LONG_PATIENCE).await;
     daemon.stop().await;
 
     let repeats = Counters::verify(&database, &requests).await;
@@ -161,7 +163,7 @@ async fn kills_amid_batches_lose_nothing(capture: Capture) {
     load.stop().await;
     let daemon = workspace.spawn();
     let due = Counters::events_due(&database).await;
-    eventually(PATIENCE, "every event", async || {
+    eventually(LONG_PATIENCE, "every event", async || {
         let batches = batches.lock().unwrap();
         let accepted = batches.iter().flat_map(|batch| &batch.events).filter(|event| event.3);
         (accepted.map(|event| &event.0).collect::<BTreeSet<_>>().len() >= due).then_some(())

@@ -30,7 +30,7 @@ fn left_behind(temporary: &TempDir) -> Vec<std::path::PathBuf> {
 fn ends_by_itself_with_books_that_agree() {
     let temporary = temporary();
     let output =
-        demo(&temporary).args(["--for", "2s", "--rate", "200", "--json"]).output().unwrap();
+        demo(&temporary).args(["--for", "8s", "--rate", "200", "--json"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
 

@@ -283,8 +283,12 @@ async fn a_template_that_fails_for_one_event_holds_up_its_record_alone(capture: 
     let at = listed.find("evt_").unwrap();
     let id: String =
         listed[at..].chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
-    let listed = workspace.run(&["deliveries", "list", "--state", "all", "--json"]).await.stdout;
-    assert_eq!(listed.lines().count(), 2, "the insert, and the update behind it: {listed}");
+    let listed = eventually(PATIENCE, "the insert and the update behind it", async || {
+        let all = ["deliveries", "list", "--state", "all", "--json"];
+        let listed = workspace.run(&all).await.stdout;
+        (listed.lines().count() == 2).then_some(listed)
+    })
+    .await;
     let shown = workspace.run(&["deliveries", "show", "--endpoint", "crm", &id]).await.stdout;
     assert!(shown.contains("no request was made: the template"), "{shown}");
     daemon.says("no request was made: the template", PATIENCE).await;

@@ -117,7 +117,7 @@ async fn a_receiver_that_answers_nonsense_gets_everything_in_the_end() {
     let workspace = Workspace::new(&database).table("public.person", "person").endpoint(
         "main",
         &receiver.url("/"),
-        "timeout = '2s'",
+        "timeout = '15s'",
     );
     let daemon = workspace.start(&database).await;
     database.execute(&format!("insert into person select generate_series(1, {due})")).await;

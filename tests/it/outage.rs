@@ -126,7 +126,7 @@ async fn a_dead_endpoint_delays_neither_its_neighbour_nor_the_slot(capture: Capt
 /// The server drops a reader from whom it hears nothing, however busy or stuck that one is.
 #[tokio::test(flavor = "multi_thread")]
 async fn hazard_8_a_slow_endpoint_costs_no_connection() {
-    let cluster = Cluster::start(&Options::new().conf("wal_sender_timeout = '2s'")).unwrap();
+    let cluster = Cluster::start(&Options::new().conf("wal_sender_timeout = '6s'")).unwrap();
     let database = Arc::new(Database::create_on(&Arc::new(cluster), "crm").await);
     Counters::create_table(&database).await;
     let receiver = Receiver::start().await;
@@ -136,9 +136,9 @@ async fn hazard_8_a_slow_endpoint_costs_no_connection() {
     let client = database.client().await;
     let before = slot_state(&client, workspace.slot()).await.unwrap().reader;
     let load = Counters::start(&database, 2);
-    pause(Duration::from_secs(5)).await;
+    pause(Duration::from_secs(10)).await;
     load.stop().await;
-    pause(Duration::from_secs(3)).await;
+    pause(Duration::from_secs(8)).await;
     let after = slot_state(&client, workspace.slot()).await.unwrap().reader;
     assert_eq!(before, after, "the connection was lost: {}", daemon.stderr());
 }

@@ -159,7 +159,7 @@ async fn events_that_retention_takes_are_a_gap() {
     bad.answer(|_| Answer::Status(410));
     let fixture = add(fixture, &bad, "gone", "");
     let fixture = add(fixture, &bad, "indifferent", "events = ['company.*']");
-    let workspace = fixture.workspace.toml("[journal]\nretain = '2s'");
+    let workspace = fixture.workspace.toml("[journal]\nretain = '10s'");
     let fixture = Fixture { workspace, ..fixture };
     let daemon = fixture.start().await;
     fixture

@@ -6,8 +6,10 @@ use tokio_postgres::Client;
 use walhook::postgres::publication::publication;
 use walhook::postgres::slot::slot;
 use walhook::source::{Progress, SourceError, SourceOptions, TableSpec, check, setup, teardown};
+use walhook::throwaway::Options;
 
 use crate::harness::{Database, Workspace, eventually};
+use crate::refusals::own_cluster;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -141,7 +143,9 @@ async fn setup_refuses_what_would_harm_the_application() {
 /// Creating a slot waits for every open write transaction.
 #[tokio::test]
 async fn setup_says_whom_it_waits_for_and_gives_up() {
-    let database = Database::create().await;
+    // On a server of its own, where nobody else is waited for.
+    let cluster = own_cluster(Options::new()).await;
+    let database = Database::create_on(&cluster, "crm").await;
     database.execute("create table a (id int primary key)").await;
     let options = options(&database, &["a"]);
     let writer = database.client().await;

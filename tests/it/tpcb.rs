@@ -14,7 +14,7 @@ under_both_captures!(a_receiver_ends_with_the_tables_content);
 
 const CLIENTS: usize = 8;
 const TRANSACTIONS_EACH: usize = 500;
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The tables as a receiver sees them: per table and key, the row.
 #[derive(Default)]

@@ -198,6 +198,7 @@ mod tests {
         look(&mut floor, 1, 100);
         assert!(!floor.is_worth_asking(LONG / 2));
         assert!(floor.is_worth_asking(LONG));
+        floor.asked_at = Some(Instant::now() + Duration::from_secs(3600));
         assert!(!floor.is_worth_asking(LONG), "just now");
     }
 }

@@ -155,7 +155,7 @@ fn what_retention_takes_is_counted_by_what_was_wanted_and_said_once() {
     writer.stop().unwrap();
     drop(journal);
 
-    fixture.options.retain = Duration::from_secs(1);
+    fixture.options.retain = Duration::from_secs(5);
     let (journal, writer) = fixture.open();
     journal.set_filters(filters(&[
         ("people", &["person.*"]),

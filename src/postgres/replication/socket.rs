@@ -246,7 +246,7 @@ mod tests {
             std::iter::from_fn(|| TcpStream::connect_timeout(&silent_at, wait).ok()).collect();
         let open = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let addresses = [silent_at, open.local_addr().unwrap()];
-        let deadline = Instant::now() + Duration::from_secs(2);
+        let deadline = Instant::now() + Duration::from_secs(6);
         Socket::tcp(&addresses[..], &SocketOptions::default(), deadline).unwrap();
         drop(queued);
     }

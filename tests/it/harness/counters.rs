@@ -58,7 +58,7 @@ impl Counters {
     /// Waits until so many more transactions are committed.
     pub(crate) async fn commits_more(&self, count: u64) {
         let goal = self.committed() + count;
-        eventually(Duration::from_secs(60), "the load goes on", async || {
+        eventually(Duration::from_secs(300), "the load goes on", async || {
             (self.committed() >= goal).then_some(())
         })
         .await;

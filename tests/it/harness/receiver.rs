@@ -43,6 +43,8 @@ struct State {
     requests: Mutex<Vec<Arc<Request>>>,
     script: Mutex<Arc<Script>>,
     connections: AtomicUsize,
+    /// Where the connection that was accepted last comes from.
+    newest: Mutex<Option<SocketAddr>>,
     unsigned: Mutex<Option<String>>,
 }
 
@@ -56,6 +58,7 @@ impl Receiver {
                 requests: Mutex::default(),
                 script: Mutex::new(Arc::new(|_: &Request| Answer::Status(200))),
                 connections: AtomicUsize::new(0),
+                newest: Mutex::default(),
                 unsigned: Mutex::default(),
             }),
             address,
@@ -81,7 +84,7 @@ impl Receiver {
         if let Some(listening) = self.listening.lock().unwrap().take() {
             listening.abort();
         }
-        self.disconnected().await;
+        self.closed().await;
     }
 
     pub(crate) fn up(&self) {
@@ -92,9 +95,23 @@ impl Receiver {
         *self.listening.lock().unwrap() = Some(task.abort_handle());
     }
 
-    /// Waits until nobody is connected, so that nothing is under way any more.
+    /// Waits until nobody is connected, so that nothing is under way any more, not even where somebody
+    /// who is gone has connected and was not accepted yet.
     pub(crate) async fn disconnected(&self) {
-        eventually(Duration::from_secs(10), "the receiver has no connection", async || {
+        let last = TcpStream::connect(self.address).await.unwrap();
+        let ours = last.local_addr().unwrap();
+        eventually(
+            Duration::from_secs(30),
+            "connections are accepted in their order",
+            async || (*self.state.newest.lock().unwrap() == Some(ours)).then_some(()),
+        )
+        .await;
+        drop(last);
+        self.closed().await;
+    }
+
+    async fn closed(&self) {
+        eventually(Duration::from_secs(30), "the receiver has no connection", async || {
             (self.state.connections.load(Ordering::SeqCst) == 0).then_some(())
         })
         .await;
@@ -161,9 +178,10 @@ async fn listen(listener: TcpListener, state: Arc<State>) {
     loop {
         tokio::select! {
             accepted = listener.accept() => {
-                let Ok((stream, _)) = accepted else { continue };
+                let Ok((stream, peer)) = accepted else { continue };
                 let state = Arc::clone(&state);
                 state.connections.fetch_add(1, Ordering::SeqCst);
+                *state.newest.lock().unwrap() = Some(peer);
                 let guard = Connected(state);
                 connections.spawn(async move { serve(stream, &guard.0).await });
             }

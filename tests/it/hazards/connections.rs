@@ -33,7 +33,7 @@ async fn hazard_32_timeouts_of_the_database_end_no_session() {
         settings.push("transaction_timeout");
     }
     for setting in &settings {
-        database.execute(&format!("alter database {name} set {setting} = '400ms'")).await;
+        database.execute(&format!("alter database {name} set {setting} = '5s'")).await;
     }
     let fixture = Fixture::on(database).await;
     let daemon = fixture.start().await;
@@ -46,7 +46,7 @@ async fn hazard_32_timeouts_of_the_database_end_no_session() {
     // Others do suffer.
     let victim = fixture.database.client().await;
     assert!(victim.batch_execute("select pg_sleep(30)").await.is_err());
-    pause(Duration::from_secs(1)).await;
+    pause(Duration::from_secs(6)).await;
     let after = sessions(&fixture.database).await;
     // The look for silent tables at the start has a session of its own, which ends.
     assert!(wanted(&after) && after.iter().all(|session| before.contains(session)), "{after:?}");

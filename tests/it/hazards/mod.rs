@@ -54,7 +54,7 @@ mod story;
 
 pub(crate) use story::{Story, summary};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Whether the server is of this major version or a newer one.
 pub(crate) async fn is_at_least(database: &Database, major: i32) -> bool {

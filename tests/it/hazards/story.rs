@@ -47,8 +47,9 @@ impl<'a> Story<'a> {
             // What one daemon has taken from an outbox is there for no other.
             Capture::Outbox => None,
         };
-        let client = self.database.client().await;
         let daemon = live.workspace.start(self.database).await;
+        // Not before: the database may end idle sessions soon.
+        let client = self.database.client().await;
         for &change in changes {
             if change == SETUP {
                 live.workspace.run(&["setup"]).await.assert(0, &[]);

@@ -47,7 +47,8 @@ async fn whatever_a_receiver_does_at_random_it_gets_everything() {
         7 => raw("nonsense\r\n\r\n"),
         _ => Answer::Status(200),
     });
-    let more = "timeout = '1s'\nretry = { initial = '20ms', factor = 1.5, max = '200ms', \
+    // What is taken later than that is sent again.
+    let more = "timeout = '10s'\nretry = { initial = '20ms', factor = 1.5, max = '200ms', \
                 give_up_after = '24h' }";
     let workspace = Workspace::new(&database).table("public.person", "person").endpoint(
         "main",
@@ -71,8 +72,9 @@ async fn whatever_a_receiver_does_at_random_it_gets_everything() {
     let distinct = |requests: &[Arc<crate::harness::Request>]| {
         taken(requests).into_iter().map(|(id, ..)| id).collect::<HashSet<_>>().len()
     };
-    let requests =
-        receiver.wait_until(PATIENCE, "all is taken", |requests| distinct(requests) == 60).await;
+    let requests = receiver
+        .wait_until(4 * PATIENCE, "all is taken", |requests| distinct(requests) == 60)
+        .await;
     daemon.stop().await;
     // Each record's changes in order, none twice.
     let taken = taken(&requests);

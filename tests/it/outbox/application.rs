@@ -226,7 +226,7 @@ async fn without_notifications_the_outbox_is_polled() {
     .await;
     let client = fixture.database.client().await;
     let sql = "select count(*) from pg_stat_activity
-               where datname = current_database() and query ilike '%notify%'
+               where datname = current_database() and (query ilike 'listen %' or query ilike 'notify %')
                    and pid <> pg_backend_pid()";
     let notifying: i64 = client.query_one(sql, &[]).await.unwrap().get(0);
     assert_eq!(notifying, 0);

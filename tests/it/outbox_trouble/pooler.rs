@@ -33,25 +33,29 @@ pub(super) async fn start(server: u16) -> u16 {
 async fn serve(mut client: TcpStream, server: u16, pool: &Pool) -> io::Result<()> {
     let startup = startup(&mut client).await?;
     let session = session(server, &startup, pool).await?;
-    client.write_all(&session.greeting).await?;
+    let greeting = session.greeting.clone();
     put_back(pool, session);
+    client.write_all(&greeting).await?;
     loop {
         let message = message(&mut client).await?;
         if message[0] == b'X' {
             return Ok(());
         }
         let mut session = self::session(server, &startup, pool).await?;
-        transaction(&mut client, &mut session.stream, message).await?;
+        let end = transaction(&mut client, &mut session.stream, message).await?;
+        // Before the client can ask for the next.
         put_back(pool, session);
+        client.write_all(&end).await?;
     }
 }
 
-/// Passes messages on until the server waits for the next one outside of a transaction.
+/// Passes messages on until the server waits for the next one outside of a transaction, and gives the
+/// message that says so.
 async fn transaction(
     client: &mut TcpStream,
     server: &mut TcpStream,
     first: Vec<u8>,
-) -> io::Result<()> {
+) -> io::Result<Vec<u8>> {
     let mut answers_due = 0;
     let mut next = Some(first);
     loop {
@@ -64,13 +68,13 @@ async fn transaction(
             continue;
         }
         let answer = message(server).await?;
-        client.write_all(&answer).await?;
         if answer[0] == b'Z' {
             answers_due -= 1;
             if answers_due == 0 && answer[5] == b'I' {
-                return Ok(());
+                return Ok(answer);
             }
         }
+        client.write_all(&answer).await?;
     }
 }
 
