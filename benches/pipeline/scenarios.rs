@@ -49,8 +49,6 @@ pub(crate) const NAMES: &[&str] = &[
 
 const PATIENCE: Duration = Duration::from_secs(300);
 const IN_FLIGHT: usize = 32;
-/// Runs of what takes a minute each.
-const LONG_RUNS: usize = 3;
 /// Where every connection is refused.
 const NOBODY: &str = "http://127.0.0.1:9/";
 
@@ -65,7 +63,6 @@ pub(crate) async fn run(rows: usize, runs: usize) -> Result<Report, Box<dyn Erro
     }
     let wanted = |name: &str| only.as_ref().is_none_or(|only| only.contains(&name));
     let mut bench = Bench::start(rows).await?;
-    let long_runs = runs.min(LONG_RUNS);
     for run in 1..=runs {
         eprintln!("run {run} of {runs}");
         if wanted("journal") {
@@ -82,15 +79,19 @@ pub(crate) async fn run(rows: usize, runs: usize) -> Result<Report, Box<dyn Erro
         eprintln!("{name}: at {:.0?}", bench.started.elapsed());
         match *name {
             "batches" => bench.batches_of_one_transaction(runs).await?,
-            "large" => bench.large_transaction(long_runs).await?,
+            "large" => bench.large_transaction(runs).await?,
             "latency" => bench.latencies(runs).await?,
-            "memory" => bench.idle_memory(long_runs).await?,
-            "crowd" => bench.crowd().await?,
+            "memory" => bench.idle_memory(runs).await?,
+            "crowd" => {
+                for _ in 0..runs {
+                    bench.crowd().await?;
+                }
+            }
             "growth" => bench.growth(runs).await?,
             "stall" => bench.stall(runs).await?,
-            "neighbours" => bench.neighbours(long_runs).await?,
+            "neighbours" => bench.neighbours(runs).await?,
             "fanout" => {
-                for _ in 0..long_runs {
+                for _ in 0..runs {
                     bench.fanout().await?;
                 }
             }
