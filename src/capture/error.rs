@@ -78,6 +78,13 @@ pub enum Refusal {
         /// Its number.
         id: i64,
     },
+    /// The server cannot turn the text of a row of the outbox into UTF-8, today or ever.
+    UntranslatableRow {
+        /// Its number.
+        id: i64,
+        /// What the server said.
+        said: String,
+    },
     /// The server cannot turn a value of a transaction into UTF-8, today or ever.
     Untranslatable {
         /// The transaction and how to go on without it.
@@ -212,6 +219,11 @@ impl fmt::Display for Refusal {
                 f,
                 "row {id} of the outbox holds text that is not UTF-8; {REPLACE}, or, to go on \
                  without it, run DELETE FROM walhook.outbox WHERE id = {id} in the database"
+            ),
+            Refusal::UntranslatableRow { id, said } => write!(
+                f,
+                "row {id} of the outbox holds text that Postgres cannot turn into UTF-8: {said}; to \
+                 go on without it, run DELETE FROM walhook.outbox WHERE id = {id} in the database"
             ),
             Refusal::Untranslatable { leave_out, row_lsn, said } => {
                 f.write_str("a row holds text that Postgres cannot turn into UTF-8")?;
@@ -419,6 +431,11 @@ impl CaptureError {
     /// Whether somebody else had locked what was wanted, for longer than we wait.
     pub(super) fn is_locked(&self) -> bool {
         matches!(&self.0, Kind::Postgres { source, .. } if source.sqlstate() == Some("55P03"))
+    }
+
+    /// Whether the server could not turn what it read into UTF-8.
+    pub(super) fn is_untranslatable(&self) -> bool {
+        matches!(&self.0, Kind::Postgres { source, .. } if source.sqlstate() == Some("22P05"))
     }
 
     /// Whether it came from the connection at all, and not from what was said over it.

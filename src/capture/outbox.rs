@@ -356,6 +356,7 @@ impl<S: ChangeSink> Drainer<'_, S> {
                     self.delete(queue)?;
                     continue;
                 }
+                Err(error) if error.is_untranslatable() => return Err(self.refuse(queue, error)),
                 batch => batch?,
             };
             let took = asked.elapsed();
@@ -392,6 +393,15 @@ impl<S: ChangeSink> Drainer<'_, S> {
             if self.progress.is_stopping() {
                 return self.finish(queue);
             }
+        }
+    }
+
+    /// Which row it is that the server cannot turn into UTF-8. If that is gone, the error may pass.
+    fn refuse(&self, queue: &Queue, error: CaptureError) -> Ended {
+        match self.ask_long(queue.first_untranslatable(&self.held)) {
+            Ok(Some((id, said))) => Ended::Failed(Refusal::UntranslatableRow { id, said }.into()),
+            Ok(None) => Ended::Failed(error),
+            Err(error) => Ended::Failed(error),
         }
     }
 

@@ -224,6 +224,27 @@ async fn hazard_28_a_character_that_utf8_lacks_ends_the_stream_with_a_way_on() {
     daemon.stop().await;
 }
 
+/// Of an outbox, the row is named.
+#[tokio::test(flavor = "multi_thread")]
+async fn hazard_28_a_row_of_the_outbox_that_utf8_lacks_is_refused_with_a_way_on() {
+    let fixture = Fixture::new(Capture::Outbox, "EUC_JP", "person", COLUMNS).await;
+    let client = fixture.database.client().await;
+    fixture.start().await.stop().await;
+    let bad = r"insert into person values (2, E'\xf5\xa1')";
+    for statement in ["insert into person values (20, 'just before')", bad] {
+        client.batch_execute(statement).await.unwrap();
+    }
+    fixture.database.execute("insert into person values (4, 'after')").await;
+    let finished = fixture.workspace.run(&["run"]).await;
+    let statement = "DELETE FROM walhook.outbox WHERE id = 2";
+    finished.assert(REFUSED, &["row 2 of the outbox", "UTF-8", "0xf5 0xa1", statement]);
+    client.batch_execute(statement).await.unwrap();
+    let daemon = fixture.start().await;
+    let data = fixture.data(2).await;
+    assert_eq!(data.iter().map(|data| &data["name"]).collect::<Vec<_>>(), ["just before", "after"]);
+    daemon.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn hazard_28_an_encoding_that_has_no_utf8_is_said_at_once() {
     let fixture = Fixture::empty(Capture::Replication, "MULE_INTERNAL", "person").await;

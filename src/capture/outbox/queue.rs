@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::{try_join, try_join4};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row, Statement};
 
 use super::floor::Floor;
@@ -218,6 +218,30 @@ impl Queue {
         let process: Option<i32> = rows.first().map(|row| row.try_get(13)).transpose()?;
         let is_ours = process.is_none_or(|process| process == self.process);
         Ok(Batch { rows, digests, deleted, is_ours })
+    }
+
+    /// Of the rows that [`next`](Queue::next) would read, the first one that the server cannot turn
+    /// into UTF-8, and what it says of that. None if there is none any more.
+    pub(super) async fn first_untranslatable(
+        &self,
+        held: &[OutboxRow],
+    ) -> Result<Option<(i64, String)>, PgError> {
+        const IDS: &str = "select id from walhook.outbox where id <> all ($1) order by id limit $2";
+        let failed = |error| PgError::query("could not read the outbox", error);
+        let held: Vec<i64> = held.iter().map(|row| row.id).collect();
+        let values: [(&(dyn ToSql + Sync), Type); 2] =
+            [(&held, Type::INT8_ARRAY), (&BATCH_ROWS, Type::INT8)];
+        for row in self.client.query_typed(IDS, &values).await.map_err(failed)? {
+            let id: i64 = row.try_get(0)?;
+            let values: [&(dyn ToSql + Sync); 4] = [&1_i64, &BATCH_BYTES, &(id - 1), &held];
+            let Err(error) = self.client.query(&self.read, &values).await else { continue };
+            if error.code() != Some(&SqlState::UNTRANSLATABLE_CHARACTER) {
+                return Err(failed(error));
+            }
+            let said = error.as_db_error().map(|error| error.message().to_owned());
+            return Ok(Some((id, said.unwrap_or_default())));
+        }
+        Ok(None)
     }
 
     /// Asks who may still bring low numbers, where looking for these took long.
