@@ -6,15 +6,16 @@
 //! numbered under its lock, so among those there is no other order. What was taken and is not known
 //! to be deleted is remembered, here and in the journal, and deleted first after an interruption.
 
+mod changes;
 mod floor;
 mod pooler;
 mod queue;
+mod remembered;
 mod row;
 mod switch;
 mod tables;
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,9 +27,7 @@ use crate::postgres::connection::{self, Client, ConnectionOptions};
 use crate::postgres::error::PgError;
 use crate::postgres::lsn::Lsn;
 
-use super::change::{
-    Change, ChangeSink, OutboxRow, Position, Recorded, RecordedKind, Source, Transaction,
-};
+use super::change::{ChangeSink, OutboxRow, Position, Source};
 use super::error::{CaptureError, Refusal};
 use super::position::StartPoint;
 use super::progress::Progress;
@@ -38,8 +37,8 @@ use super::wait::{
 
 pub use switch::{Switched, drain_switched};
 
-use queue::{Batch, Queue};
-use row::{Entry, last_written};
+use queue::Queue;
+use remembered::Remembered;
 use tables::Tables;
 
 /// Between attempts to get the lock that another has.
@@ -47,8 +46,6 @@ const LOCK_ASKED_EVERY: Duration = Duration::from_millis(500);
 /// A look at the empty outbox may take this part of the time at most. It takes long where somebody's
 /// old snapshot (a dump, a report) keeps the server from passing over all that was deleted since.
 const LOOK_SHARE: u32 = 4;
-/// Rows that vanished, as many as are remembered at most.
-const MOST_VANISHED: usize = 20_000;
 /// But it is looked that often at least.
 const LONGEST_REST: Duration = Duration::from_secs(30);
 /// How long a session may be idle, beyond the time between two looks, before the server ends it.
@@ -58,12 +55,6 @@ const LONGEST_IDLE: Duration = Duration::from_secs(20 * 24 * 3600);
 /// How long the server may take to find a batch, and the network to bring it. The server gives up
 /// before that, or else it would go on, and keep the lock, while we try again.
 const BATCH_WITHIN: Duration = Duration::from_secs(300);
-/// Between attempts to delete rows that somebody had locked.
-const HELD_ASKED_EVERY: Duration = Duration::from_secs(1);
-/// These take this part of the time at most.
-const HELD_SHARE: u32 = 10;
-/// With more such rows than that, walhook waits.
-const MOST_HELD: usize = 20_000;
 /// How soon an order to stop is noticed while there is no room downstream.
 const NOTICE_EVERY: Duration = Duration::from_millis(50);
 const DRAINING: &str = "draining the outbox";
@@ -123,17 +114,9 @@ struct Drainer<'a, S: ChangeSink> {
     /// Whose outbox it was; none before the first connection of a new journal.
     source: Option<Source>,
     /// The rows taken that are not known to be deleted.
-    taken: Vec<OutboxRow>,
-    /// Others of which it is known that they could not be, as somebody has locked them: a session that
-    /// drops the oldest rows keeps these locked until its transaction ends.
-    held: Vec<OutboxRow>,
-    /// When to try these again.
-    held_until: Instant,
+    remembered: Remembered,
     /// Whether some of these were not counted as a batch yet.
     open: bool,
-    /// Rows taken among which some were dropped by a writer before they could be deleted
-    /// (`drop_oldest`): the count of what was dropped, which is yet to come, has them too.
-    vanished: BTreeMap<i64, OutboxRow>,
     tables: Tables,
     /// What stands for the commit's position of the transactions at hand.
     committed: HashMap<u64, Lsn>,
@@ -179,11 +162,8 @@ impl<'a, S: ChangeSink> Drainer<'a, S> {
             position: point.as_ref().and_then(|point| point.position),
             batch: point.as_ref().map_or(Lsn::ZERO, |point| point.resume_lsn),
             source: point.map(|point| point.source),
-            taken,
-            held: Vec::new(),
-            held_until: Instant::now(),
+            remembered: Remembered::new(taken),
             open: false,
-            vanished: BTreeMap::new(),
             tables: Tables::default(),
             committed: HashMap::new(),
             rest: false,
@@ -338,7 +318,7 @@ impl<S: ChangeSink> Drainer<'_, S> {
     /// 4. wait, if there was nothing.
     fn drain(&mut self, queue: &mut Queue, heard: &Notify) -> Result<(), Ended> {
         loop {
-            if self.held.len() >= MOST_HELD {
+            if self.remembered.are_too_many_held() {
                 self.wait_for_held(queue)?;
                 if self.progress.is_stopping() {
                     return self.finish(queue);
@@ -347,9 +327,10 @@ impl<S: ChangeSink> Drainer<'_, S> {
             }
             let asked = Instant::now();
             // The rest is known to be all only when all was looked through.
-            let next = queue.next(&self.taken, &self.held, self.tables.recent(), self.rest);
+            let (taken, held) = (self.remembered.taken(), self.remembered.held());
+            let next = queue.next(taken, held, self.tables.recent(), self.rest);
             let batch = match self.ask_long(next) {
-                Err(error) if error.is_locked() && !self.taken.is_empty() => {
+                Err(error) if error.is_locked() && !taken.is_empty() => {
                     if self.progress.is_stopping() {
                         return self.finish(queue);
                     }
@@ -360,13 +341,12 @@ impl<S: ChangeSink> Drainer<'_, S> {
                 batch => batch?,
             };
             let took = asked.elapsed();
-            if batch.rows.is_empty() && !self.vanished.is_empty() {
-                // Whatever was dropped is counted by now.
-                self.vanished.clear();
+            if batch.rows.is_empty() {
+                self.remembered.all_is_counted();
             }
-            if !self.taken.is_empty() {
-                let taken = std::mem::take(&mut self.taken);
-                self.deleted(&taken, &batch.deleted);
+            if !self.remembered.taken().is_empty() {
+                self.remembered.taken_are_gone(&batch.deleted);
+                self.say_what_lasts();
             }
             if !batch.is_ours {
                 return Err(CaptureError::pooled(true).into());
@@ -380,11 +360,11 @@ impl<S: ChangeSink> Drainer<'_, S> {
             }
             durable?;
             self.ask(queue.settle(took))?;
-            if !self.held.is_empty() && Instant::now() >= self.held_until {
+            if self.remembered.rest_of_held() == Some(Duration::ZERO) {
                 self.delete(queue)?;
             }
             if nothing {
-                if self.rest && self.held.is_empty() {
+                if self.rest && self.remembered.held().is_empty() {
                     return Ok(());
                 }
                 let rest = (took * LOOK_SHARE).min(LONGEST_REST);
@@ -398,7 +378,7 @@ impl<S: ChangeSink> Drainer<'_, S> {
 
     /// Which row it is that the server cannot turn into UTF-8. If that is gone, the error may pass.
     fn refuse(&self, queue: &Queue, error: CaptureError) -> Ended {
-        match self.ask_long(queue.first_untranslatable(&self.held)) {
+        match self.ask_long(queue.first_untranslatable(self.remembered.held())) {
             Ok(Some((id, said))) => Ended::Failed(Refusal::UntranslatableRow { id, said }.into()),
             Ok(None) => Ended::Failed(error),
             Err(error) => Ended::Failed(error),
@@ -414,141 +394,6 @@ impl<S: ChangeSink> Drainer<'_, S> {
                 () = tokio::time::sleep(poll) => {}
             }
         });
-    }
-
-    /// Yields the rows of a batch.
-    fn take(&mut self, queue: &Queue, batch: &Batch) -> Result<(), Ended> {
-        const DOING: &str = "reading the outbox";
-        let failed = CaptureError::while_doing;
-        self.tables.learn(&batch.digests).map_err(failed(DOING))?;
-        let mut met = Vec::new();
-        for row in &batch.rows {
-            let relation: Option<u32> =
-                row.try_get(7).map_err(PgError::from).map_err(failed(DOING))?;
-            met.extend(relation.filter(|relation| met.last() != Some(relation)));
-        }
-        let unknown = self.tables.unknown(&mut met);
-        if !unknown.is_empty() {
-            let look_up = self.tables.look_up(&queue.client, &unknown);
-            ask(self.runtime, self.progress, "reading the tables from the catalog", look_up)?;
-        }
-        self.committed = last_written(&batch.rows).map_err(failed(DOING))?;
-        for row in &batch.rows {
-            if self.sink.is_full() {
-                self.hand_over()?;
-            }
-            let entry = Entry::of(row).map_err(failed(DOING))?;
-            if entry.outbox != queue.outbox {
-                return Err(CaptureError::not_yet("the outbox was made anew").into());
-            }
-            self.take_one(&entry)?;
-            self.taken.push(entry.row);
-            self.open = true;
-            self.sink.took(entry.row);
-        }
-        Ok(())
-    }
-
-    fn take_one(&mut self, entry: &Entry<'_>) -> Result<(), CaptureError> {
-        let kind = match entry.op {
-            b'I' => RecordedKind::Insert,
-            b'U' => RecordedKind::Update,
-            b'D' => RecordedKind::Delete,
-            b'T' => RecordedKind::Truncate,
-            b'M' => {
-                let content = self.text(entry, entry.new)?.unwrap_or_default();
-                let content = content.as_bytes();
-                return self.change(entry, &Change::Message { prefix: b"walhook", content });
-            }
-            b'L' => return self.dropped(entry),
-            b'X' => return self.failed(entry),
-            op => return Err(CaptureError::unknown_op(op, entry.row.id)),
-        };
-        let (old, new) = (self.text(entry, entry.old)?, self.text(entry, entry.new)?);
-        let table = self.tables.table(entry.relation, entry.name);
-        let (old, new) = (old.as_deref(), new.as_deref());
-        self.change(entry, &Change::Recorded(Recorded { kind, table: &table, old, new }))
-    }
-}
-
-impl<S: ChangeSink> Drainer<'_, S> {
-    fn change(&mut self, entry: &Entry<'_>, change: &Change<'_>) -> Result<(), CaptureError> {
-        let OutboxRow { id, xid, written_at_us } = entry.row;
-        let transaction = Transaction {
-            commit_lsn: self.committed.get(&xid).copied().unwrap_or(entry.lsn),
-            committed_at_us: written_at_us,
-            // as Transaction has it
-            xid: xid as u32,
-            row_lsn: entry.lsn,
-        };
-        let position = Position { commit_lsn: Lsn(id.cast_unsigned()), ordinal: entry.ordinal };
-        self.sink.change(&transaction, position, change).map_err(CaptureError::sink)?;
-        self.position = Some(position);
-        Ok(())
-    }
-
-    /// Rows were dropped, since too many waited.
-    fn dropped(&mut self, entry: &Entry<'_>) -> Result<(), CaptureError> {
-        let said = self.text(entry, entry.new)?.unwrap_or_default();
-        let said: serde_json::Value = serde_json::from_str(&said).unwrap_or_default();
-        let mut dropped = said["dropped"].as_u64();
-        // Some of them were read before.
-        for run in said["numbers"].as_array().into_iter().flatten() {
-            let (Some(first), Some(last)) = (run[0].as_i64(), run[1].as_i64()) else { continue };
-            if first > last {
-                continue;
-            }
-            let told: Vec<i64> = self.vanished.range(first..=last).map(|(id, _)| *id).collect();
-            for id in &told {
-                self.vanished.remove(id);
-            }
-            // Whoever kept these locked has dropped them, and is done.
-            let held_before = self.held.len();
-            self.held.retain(|row| !(first..=last).contains(&row.id));
-            let told = told.len() + (held_before - self.held.len());
-            dropped = dropped.map(|dropped| dropped.saturating_sub(told as u64));
-        }
-        if dropped == Some(0) {
-            return Ok(());
-        }
-        warn!(
-            dropped,
-            "the oldest rows of the outbox were dropped unread, as more than outbox_max_rows waited"
-        );
-        let why = "the oldest rows of the outbox were dropped unread, as more than \
-                   outbox_max_rows waited";
-        self.sink.lost(dropped, why.to_owned());
-        Ok(())
-    }
-
-    /// A trigger could not record a change.
-    fn failed(&mut self, entry: &Entry<'_>) -> Result<(), CaptureError> {
-        let said = self.text(entry, entry.new)?.unwrap_or_default();
-        let said: serde_json::Value = serde_json::from_str(&said).unwrap_or_default();
-        let table = self.tables.table(entry.relation, entry.name);
-        let why = format!(
-            "a change of table {:?}.{:?} could not be recorded: {}",
-            table.schema,
-            table.name,
-            said["error"].as_str().unwrap_or("the trigger did not say why")
-        );
-        self.failures += 1;
-        // Not each one: what fails once fails often.
-        if self.failures.is_power_of_two() {
-            warn!(failures = self.failures, "{why}");
-        }
-        self.sink.lost(Some(1), why);
-        Ok(())
-    }
-
-    fn text<'e>(
-        &self,
-        entry: &Entry<'e>,
-        raw: Option<row::Raw<'e>>,
-    ) -> Result<Option<Cow<'e, str>>, CaptureError> {
-        let Some(raw) = raw else { return Ok(None) };
-        let text = raw.text(self.options.replace_invalid_utf8);
-        text.map(Some).ok_or_else(|| Refusal::UnreadableRow { id: entry.row.id }.into())
     }
 
     /// Passes on what was gathered.
@@ -607,20 +452,15 @@ impl<S: ChangeSink> Drainer<'_, S> {
 
     /// Deletes what was taken, as far as nobody has locked it.
     fn delete(&mut self, queue: &Queue) -> Result<(), CaptureError> {
-        // What can be deleted first: at the end there may be no time for the rest.
-        let done = [&self.taken[..], &self.held].concat();
-        if done.is_empty() {
+        let all = self.remembered.all();
+        if all.is_empty() {
             return Ok(());
         }
-        let (begun, held_before) = (Instant::now(), self.held.len());
-        let (held, deleted) = self.ask_long(queue.delete(&done))?;
-        self.taken.clear();
-        self.held = held;
-        let still: HashSet<i64> = self.held.iter().map(|row| row.id).collect();
-        let done: Vec<OutboxRow> =
-            done.into_iter().filter(|row| !still.contains(&row.id)).collect();
-        self.deleted(&done, &deleted);
-        let rows = self.held.len();
+        let (begun, held_before) = (Instant::now(), self.remembered.held().len());
+        let (held, deleted) = self.ask_long(queue.delete(&all))?;
+        let rows = held.len();
+        self.remembered.all_are_gone_but(held, &deleted, begun.elapsed());
+        self.say_what_lasts();
         if rows > 0 && held_before == 0 {
             info!(
                 rows,
@@ -628,34 +468,22 @@ impl<S: ChangeSink> Drainer<'_, S> {
                  they are deleted when it ends"
             );
         }
-        self.held_until = Instant::now() + HELD_ASKED_EVERY.max(begun.elapsed() * HELD_SHARE);
         Ok(())
     }
 
     /// Too many rows are locked: nothing more is read until some of them can be deleted.
     fn wait_for_held(&mut self, queue: &Queue) -> Result<(), CaptureError> {
-        sleep_unless_stopped(
-            self.held_until.saturating_duration_since(Instant::now()),
-            self.progress,
-        );
+        let rest = self.remembered.rest_of_held().unwrap_or_default();
+        sleep_unless_stopped(rest, self.progress);
         if self.progress.is_stopping() { Ok(()) } else { self.delete(queue) }
     }
 
-    /// Of the rows `done`, these were still there to be deleted. The journal forgets them, but for
-    /// those that are held, and those that may have been dropped: they are remembered until it is said
-    /// which were.
-    fn deleted(&mut self, done: &[OutboxRow], deleted: &[i64]) {
-        if deleted.len() < done.len() {
-            let deleted: HashSet<i64> = deleted.iter().copied().collect();
-            let vanished = done.iter().filter(|row| !deleted.contains(&row.id));
-            self.vanished.extend(vanished.map(|row| (row.id, *row)));
-        }
-        while self.vanished.len() > MOST_VANISHED {
-            self.vanished.pop_first();
-        }
+    /// The journal forgets what was taken, but for those that are held, and those that may have been
+    /// dropped: they are remembered until it is said which were.
+    fn say_what_lasts(&mut self) {
         self.sink.deleted();
-        for row in self.held.iter().chain(self.vanished.values()) {
-            self.sink.took(*row);
+        for row in self.remembered.lasting() {
+            self.sink.took(row);
         }
     }
 
