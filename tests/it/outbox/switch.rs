@@ -2,9 +2,10 @@
 //! once, in the order of its row.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::PATIENCE;
-use crate::harness::{Capture, Counters, Daemon, Database, Receiver, Workspace, eventually};
+use crate::harness::{Capture, Counters, Daemon, Database, Receiver, Workspace, eventually, pause};
 
 /// The outbox' remains in a database: schemas, and triggers.
 async fn remains(database: &Database) -> (i64, i64) {
@@ -88,6 +89,41 @@ async fn a_database_is_switched_to_replication_under_traffic() {
     assert_eq!(remains(&database).await.1, 0, "triggers stay");
     fixture.workspace.run(&["teardown"]).await.assert(0, &[]);
     assert_eq!(remains(&database).await, (0, 0));
+}
+
+/// Setup is killed anywhere amid the switch, again and again, and done once more: by then some of it may
+/// have happened.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switch_that_was_cut_off_is_done_again() {
+    let fixture = Fixture::new().await;
+    let database = Arc::clone(&fixture.database);
+    let daemon = fixture.workspace.start(&database).await;
+    let load = Counters::start(&database, 4);
+    load.commits_more(100).await;
+    let fixture = fixture.switched();
+    let whole = Instant::now();
+    fixture.workspace.run(&["check"]).await;
+    let most = whole.elapsed() * 3;
+    for part in 1..=8 {
+        let mut setup = fixture.workspace.command(&["setup"]).spawn().unwrap();
+        // Not all at the same place, though it need not be hit exactly.
+        pause(most * part / 8).await;
+        setup.kill().await.unwrap();
+        load.commits_more(20).await;
+    }
+    let again = fixture.workspace.run(&["setup"]).await;
+    again.assert(0, &[]);
+    load.commits_more(100).await;
+    daemon.stop().await;
+    load.commits_more(100).await;
+    let daemon = fixture.starts_on_the_slot().await;
+    load.commits_more(100).await;
+    load.stop().await;
+    let requests = Counters::arrived(&database, &fixture.receiver, PATIENCE).await;
+    daemon.stop().await;
+    assert!(Counters::verify(&database, &requests).await.is_empty());
+    assert!(fixture.by(Capture::Outbox) > 0 && fixture.by(Capture::Replication) > 0);
+    assert_eq!(remains(&database).await.1, 0, "triggers stay");
 }
 
 /// Nobody ran while it was switched, so that a backlog lies in the outbox; and the first that drains
