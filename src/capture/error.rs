@@ -222,8 +222,9 @@ impl fmt::Display for Refusal {
             ),
             Refusal::UntranslatableRow { id, said } => write!(
                 f,
-                "row {id} of the outbox holds text that Postgres cannot turn into UTF-8: {said}; to \
-                 go on without it, run DELETE FROM walhook.outbox WHERE id = {id} in the database"
+                "row {id} of the outbox holds text that Postgres cannot turn into UTF-8: {said}; \
+                 correct the row of the table, so that it does not come again; to go on without this \
+                 change, run DELETE FROM walhook.outbox WHERE id = {id} in the database"
             ),
             Refusal::Untranslatable { leave_out, row_lsn, said } => {
                 f.write_str("a row holds text that Postgres cannot turn into UTF-8")?;
@@ -271,6 +272,10 @@ fn why_lost(reason: Option<&str>) -> &str {
         }
     }
 }
+
+/// The server's codes for text that it cannot turn into UTF-8: it is not valid in its own encoding, or
+/// UTF-8 has no such character.
+pub(super) const UNTRANSLATABLE: [&str; 2] = ["22021", "22P05"];
 
 /// Why capture ended other than by being told to.
 #[derive(Debug)]
@@ -435,7 +440,8 @@ impl CaptureError {
 
     /// Whether the server could not turn what it read into UTF-8.
     pub(super) fn is_untranslatable(&self) -> bool {
-        matches!(&self.0, Kind::Postgres { source, .. } if source.sqlstate() == Some("22P05"))
+        let Kind::Postgres { source, .. } = &self.0 else { return false };
+        source.sqlstate().is_some_and(|code| UNTRANSLATABLE.contains(&code))
     }
 
     /// Whether it came from the connection at all, and not from what was said over it.

@@ -330,7 +330,10 @@ impl<S: ChangeSink> Drainer<'_, S> {
             let (taken, held) = (self.remembered.taken(), self.remembered.held());
             let next = queue.next(taken, held, self.tables.recent(), self.rest);
             let batch = match self.ask_long(next) {
-                Err(error) if error.is_locked() && !taken.is_empty() => {
+                // What was taken before is deleted by itself, and then it is tried again.
+                Err(error)
+                    if (error.is_locked() || error.is_untranslatable()) && !taken.is_empty() =>
+                {
                     if self.progress.is_stopping() {
                         return self.finish(queue);
                     }
@@ -380,8 +383,7 @@ impl<S: ChangeSink> Drainer<'_, S> {
     fn refuse(&self, queue: &Queue, error: CaptureError) -> Ended {
         match self.ask_long(queue.first_untranslatable(self.remembered.held())) {
             Ok(Some((id, said))) => Ended::Failed(Refusal::UntranslatableRow { id, said }.into()),
-            Ok(None) => Ended::Failed(error),
-            Err(error) => Ended::Failed(error),
+            Ok(None) | Err(_) => Ended::Failed(error),
         }
     }
 

@@ -242,7 +242,15 @@ async fn hazard_28_a_row_of_the_outbox_that_utf8_lacks_is_refused_with_a_way_on(
     let daemon = fixture.start().await;
     let data = fixture.data(2).await;
     assert_eq!(data.iter().map(|data| &data["name"]).collect::<Vec<_>>(), ["just before", "after"]);
-    daemon.stop().await;
+
+    // And so it is while it runs; what was sent does not stay behind.
+    let bad = r"begin; insert into person values (5, 'good');
+                insert into person values (6, E'\xf5\xa1'); commit";
+    client.batch_execute(bad).await.unwrap();
+    let statement = "DELETE FROM walhook.outbox WHERE id = 5";
+    daemon.finished(PATIENCE).await.assert(REFUSED, &["row 5 of the outbox", statement]);
+    let left = client.query("select id from walhook.outbox order by id", &[]).await.unwrap();
+    assert_eq!(left.iter().map(|row| row.get(0)).collect::<Vec<i64>>(), [4, 5]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use futures_util::future::{try_join, try_join4};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
@@ -10,6 +11,7 @@ use tokio_postgres::{Client, Row, Statement};
 use super::floor::Floor;
 use super::row::Written;
 use crate::capture::change::{OutboxRow, Source};
+use crate::capture::error::UNTRANSLATABLE;
 use crate::postgres::catalog;
 use crate::postgres::error::PgError;
 use crate::postgres::lsn::Lsn;
@@ -220,28 +222,45 @@ impl Queue {
         Ok(Batch { rows, digests, deleted, is_ours })
     }
 
-    /// Of the rows that [`next`](Queue::next) would read, the first one that the server cannot turn
-    /// into UTF-8, and what it says of that. None if there is none any more.
+    /// Of the rows that [`next`](Queue::next) reads, the first one that the server cannot turn into
+    /// UTF-8, and what it says of that. None if there is none any more.
     pub(super) async fn first_untranslatable(
         &self,
         held: &[OutboxRow],
     ) -> Result<Option<(i64, String)>, PgError> {
-        const IDS: &str = "select id from walhook.outbox where id <> all ($1) order by id limit $2";
+        const BEHIND: &str = "select id from walhook.outbox
+                              where id > $1 and id <> all ($2) order by id limit 1";
         let failed = |error| PgError::query("could not read the outbox", error);
         let held: Vec<i64> = held.iter().map(|row| row.id).collect();
-        let values: [(&(dyn ToSql + Sync), Type); 2] =
-            [(&held, Type::INT8_ARRAY), (&BATCH_ROWS, Type::INT8)];
-        for row in self.client.query_typed(IDS, &values).await.map_err(failed)? {
-            let id: i64 = row.try_get(0)?;
-            let values: [&(dyn ToSql + Sync); 4] = [&1_i64, &BATCH_BYTES, &(id - 1), &held];
-            let Err(error) = self.client.query(&self.read, &values).await else { continue };
-            if error.code() != Some(&SqlState::UNTRANSLATABLE_CHARACTER) {
-                return Err(failed(error));
+        // Those before it come whole.
+        let mut before = i64::MIN;
+        let values: [&(dyn ToSql + Sync); 4] = [&BATCH_ROWS, &BATCH_BYTES, &before, &held];
+        let rows = self.client.query_raw(&self.read, values).await.map_err(failed)?;
+        let mut rows = std::pin::pin!(rows);
+        let error = loop {
+            match rows.next().await {
+                Some(Ok(row)) => before = row.try_get(0)?,
+                Some(Err(error)) => break error,
+                None => return Ok(None),
             }
-            let said = error.as_db_error().map(|error| error.message().to_owned());
-            return Ok(Some((id, said.unwrap_or_default())));
+        };
+        if !is_untranslatable(&error) {
+            return Err(failed(error));
         }
-        Ok(None)
+        let values: [(&(dyn ToSql + Sync), Type); 2] =
+            [(&before, Type::INT8), (&held, Type::INT8_ARRAY)];
+        let behind = self.client.query_typed(BEHIND, &values).await.map_err(failed)?;
+        let Some(id) = id_of(behind.first())? else { return Ok(None) };
+        // Another may have come in between.
+        let values: [&(dyn ToSql + Sync); 4] = [&1_i64, &BATCH_BYTES, &before, &held];
+        match self.client.query(&self.read, &values).await {
+            Err(error) if is_untranslatable(&error) => {
+                let said = error.as_db_error().map(|error| error.message().to_owned());
+                Ok(Some((id, said.unwrap_or_default())))
+            }
+            Err(error) => Err(failed(error)),
+            Ok(_) => Ok(None),
+        }
     }
 
     /// Asks who may still bring low numbers, where looking for these took long.
@@ -293,6 +312,11 @@ impl Queue {
         let rows = self.client.query(&self.delete, &[&ids, &xids, &times, &self.outbox]).await?;
         rows.iter().map(|row| row.try_get(0)).collect()
     }
+}
+
+/// Whether the server could not turn what it read into UTF-8.
+fn is_untranslatable(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|code| UNTRANSLATABLE.contains(&code.code()))
 }
 
 fn id_of(row: Option<&Row>) -> Result<Option<i64>, PgError> {
