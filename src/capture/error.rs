@@ -273,10 +273,6 @@ fn why_lost(reason: Option<&str>) -> &str {
     }
 }
 
-/// The server's codes for text that it cannot turn into UTF-8: it is not valid in its own encoding, or
-/// UTF-8 has no such character.
-pub(super) const UNTRANSLATABLE: [&str; 2] = ["22021", "22P05"];
-
 /// Why capture ended other than by being told to.
 #[derive(Debug)]
 pub struct CaptureError(Kind);
@@ -440,8 +436,7 @@ impl CaptureError {
 
     /// Whether the server could not turn what it read into UTF-8.
     pub(super) fn is_untranslatable(&self) -> bool {
-        let Kind::Postgres { source, .. } = &self.0 else { return false };
-        source.sqlstate().is_some_and(|code| UNTRANSLATABLE.contains(&code))
+        matches!(&self.0, Kind::Postgres { source, .. } if source.is_untranslatable())
     }
 
     /// Whether it came from the connection at all, and not from what was said over it.

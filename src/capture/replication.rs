@@ -471,7 +471,7 @@ impl<S: ChangeSink> Follower<'_, S> {
                 let publication = self.options.publication.clone();
                 Refusal::PublicationMissing { publication }.into()
             }
-            Some(postgres) if postgres.is_untranslatable() => {
+            Some(postgres) if postgres.is_untranslatable_change() => {
                 let commit_lsn = error.failed_at().map(|(lsn, _)| lsn);
                 let slot = &self.options.slot;
                 Refusal::Untranslatable {

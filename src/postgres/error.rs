@@ -189,8 +189,8 @@ impl PgError {
     }
 
     /// Whether something went away while the server looked it up: it does not exist (42704; of the
-    /// outbox 42P01, 3F000 and 42883), or no
-    /// longer did when its catalog row was read (XX000 "cache lookup failed").
+    /// outbox 42P01, 3F000 and 42883), or no longer did when its catalog row was read (XX000 "cache
+    /// lookup failed").
     pub fn is_gone_meanwhile(&self) -> bool {
         matches!(self.sqlstate(), Some("42704" | "42P01" | "3F000" | "42883" | "XX000"))
     }
@@ -215,7 +215,12 @@ impl PgError {
     /// Whether text could not be converted to UTF-8: it is not valid in its own encoding (22021), or
     /// a character has no equivalent (22P05).
     pub fn is_untranslatable(&self) -> bool {
-        self.0.stage == Stage::Stream && matches!(self.sqlstate(), Some("22021" | "22P05"))
+        matches!(self.sqlstate(), Some("22021" | "22P05"))
+    }
+
+    /// The same of a change, while streaming.
+    pub fn is_untranslatable_change(&self) -> bool {
+        self.0.stage == Stage::Stream && self.is_untranslatable()
     }
 
     /// Where the record begins that the server was decoding, as far as its words tell.

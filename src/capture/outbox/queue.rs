@@ -11,7 +11,6 @@ use tokio_postgres::{Client, Row, Statement};
 use super::floor::Floor;
 use super::row::Written;
 use crate::capture::change::{OutboxRow, Source};
-use crate::capture::error::UNTRANSLATABLE;
 use crate::postgres::catalog;
 use crate::postgres::error::PgError;
 use crate::postgres::lsn::Lsn;
@@ -240,12 +239,12 @@ impl Queue {
         let error = loop {
             match rows.next().await {
                 Some(Ok(row)) => before = row.try_get(0)?,
-                Some(Err(error)) => break error,
+                Some(Err(error)) => break failed(error),
                 None => return Ok(None),
             }
         };
-        if !is_untranslatable(&error) {
-            return Err(failed(error));
+        if !error.is_untranslatable() {
+            return Err(error);
         }
         let values: [(&(dyn ToSql + Sync), Type); 2] =
             [(&before, Type::INT8), (&held, Type::INT8_ARRAY)];
@@ -253,13 +252,12 @@ impl Queue {
         let Some(id) = id_of(behind.first())? else { return Ok(None) };
         // Another may have come in between.
         let values: [&(dyn ToSql + Sync); 4] = [&1_i64, &BATCH_BYTES, &before, &held];
-        match self.client.query(&self.read, &values).await {
-            Err(error) if is_untranslatable(&error) => {
-                let said = error.as_db_error().map(|error| error.message().to_owned());
-                Ok(Some((id, said.unwrap_or_default())))
-            }
-            Err(error) => Err(failed(error)),
-            Ok(_) => Ok(None),
+        let Err(error) = self.client.query(&self.read, &values).await else { return Ok(None) };
+        let said = error.as_db_error().map(|error| error.message().to_owned());
+        let error = failed(error);
+        match said {
+            Some(said) if error.is_untranslatable() => Ok(Some((id, said))),
+            _ => Err(error),
         }
     }
 
@@ -312,11 +310,6 @@ impl Queue {
         let rows = self.client.query(&self.delete, &[&ids, &xids, &times, &self.outbox]).await?;
         rows.iter().map(|row| row.try_get(0)).collect()
     }
-}
-
-/// Whether the server could not turn what it read into UTF-8.
-fn is_untranslatable(error: &tokio_postgres::Error) -> bool {
-    error.code().is_some_and(|code| UNTRANSLATABLE.contains(&code.code()))
 }
 
 fn id_of(row: Option<&Row>) -> Result<Option<i64>, PgError> {

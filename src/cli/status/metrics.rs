@@ -78,19 +78,10 @@ const OF_ENDPOINTS: &[Metric] = &[
 
 pub(super) fn of(status: &Status) -> String {
     let mut text = String::new();
-    let up = Metric {
-        name: "walhook_source_up",
-        kind: "gauge",
-        help: "Whether the database answers.",
-        pointer: "",
-    };
+    let up = gauge("walhook_source_up", "", "Whether the database answers.");
     family(&mut text, &up, [(None, Value::Bool(status.database.is_ok()))]);
-    let well = Metric {
-        name: "walhook_ready",
-        kind: "gauge",
-        help: "Whether changes can come and be kept: what the exit code of status says.",
-        pointer: "",
-    };
+    let well = "Whether changes can come and be kept: what the exit code of status says.";
+    let well = gauge("walhook_ready", "", well);
     family(&mut text, &well, [(None, Value::Bool(status.is_well()))]);
     let all = json::of(status);
     for metric in OF_ALL {
